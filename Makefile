@@ -1,0 +1,52 @@
+# The one front door. `make help` lists the targets.
+SHELL := bash
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+DURATION ?= 0
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: setup
+setup:  ## Make .venv from uv.lock, with all extras and groups
+	@bash hack/setup.sh
+
+.PHONY: demo
+demo: setup  ## Watch the whole loop on this machine (DURATION=120 ends by itself)
+	@exec .venv/bin/medley demo --duration $(DURATION)
+
+.PHONY: tools
+tools: setup  ## Fetch or build etcd, Kubernetes and Prometheus into the cache
+	@$(PY) -m medley.lab.tools
+
+.PHONY: test
+test: setup  ## Every test: unit, property, cluster, end to end
+	@$(PY) -m pytest $(PYTEST)
+
+.PHONY: test-quick
+test-quick: setup  ## Only what needs no cluster
+	@$(PY) -m pytest tests/unit tests/property $(PYTEST)
+
+.PHONY: lint
+lint: setup  ## ruff, mypy, import-linter, generated files
+	@.venv/bin/ruff check operator tests hack
+	@.venv/bin/ruff format --check operator tests hack
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@$(MAKE) --no-print-directory verify
+
+.PHONY: generate
+generate: setup  ## Regenerate crds/ from the API models
+	@.venv/bin/medley crds --directory crds
+
+.PHONY: verify
+verify: setup  ## Fail if what is generated differs from what is committed
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	  .venv/bin/medley crds --directory "$$scratch" && diff -ru crds "$$scratch" && echo "crds/ is up to date" || \
+	  { echo "crds/ differs from the API models: run make generate"; exit 1; }
+
+.PHONY: clean
+clean:  ## Remove .venv and caches in the tree
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,122 @@
+"""One Deployment per variant: rendered in full, applied server-side."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from medley.actuation.cluster_api import ClusterApi, PatchType
+from medley.model.objects import API_VERSION, Pool, Service, ServiceKey
+
+FIELD_MANAGER = "medley"
+MANAGED = {"app.kubernetes.io/managed-by": "medley"}
+SERVICE_LABEL = "medley.dev/service"
+VARIANT_LABEL = "medley.dev/variant"
+DRAIN_S = 120
+"""A terminating pod may take this long to finish the requests it has."""
+
+Manifest = dict[str, Any]
+
+
+def deployment_name(service: ServiceKey, variant: str) -> str:
+    """service-variant; shortened with a hash if it would not fit a label."""
+    name = f"{service.name}-{variant}"
+    if len(name) <= 52:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[:43].rstrip('-.')}-{digest}"
+
+
+def owner_reference(service: Service) -> Manifest:
+    """Deleting the LLMService deletes what was created for it."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "LLMService",
+        "name": service.key.name,
+        "uid": service.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def render(
+    service: Service,
+    pool: Pool,
+    variant: str,
+    replicas: int,
+    *,
+    tensor_parallel_size: int,
+    image: str,
+    args: list[str],
+    port: int,
+) -> Manifest:
+    """The Deployment of one variant."""
+    labels = {**MANAGED, SERVICE_LABEL: service.key.name, VARIANT_LABEL: variant}
+    command = ["--model", service.model_name, "--port", str(port)]
+    if service.max_model_len is not None:
+        command += ["--max-model-len", str(service.max_model_len)]
+    if tensor_parallel_size > 1:
+        command += ["--tensor-parallel-size", str(tensor_parallel_size)]
+    selector = dict(pool.node_selector)
+    if len(pool.offerings) > 1:
+        # Karpenter's label is what clouds and autoscalers agree on for the way a node is bought.
+        spot = variant.endswith("-spot")
+        selector["karpenter.sh/capacity-type"] = "spot" if spot else "on-demand"
+    container: Manifest = {
+        "name": "engine",
+        "image": image,
+        "args": [*command, *args],
+        "ports": [{"name": "http", "containerPort": port, "protocol": "TCP"}],
+        "resources": {"limits": {"nvidia.com/gpu": str(min(tensor_parallel_size, pool.gpus_per_node))}},
+        "readinessProbe": {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 5},
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": deployment_name(service.key, variant),
+            "namespace": service.key.namespace,
+            "labels": labels,
+            "ownerReferences": [owner_reference(service)],
+        },
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {SERVICE_LABEL: service.key.name, VARIANT_LABEL: variant}},
+            # A changed template brings up the new replica before it takes the old one away.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "template": {
+                "metadata": {
+                    "labels": labels,
+                    "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": str(port)},
+                },
+                "spec": {
+                    "nodeSelector": selector,
+                    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+                    "terminationGracePeriodSeconds": DRAIN_S,
+                    "containers": [container],
+                },
+            },
+        },
+    }
+
+
+def apply(api: ClusterApi, manifest: Manifest) -> None:
+    """Create or update the Deployment; fields of other owners stay theirs, ours are corrected."""
+    metadata = manifest["metadata"]
+    api.patch(
+        f"/apis/apps/v1/namespaces/{metadata['namespace']}/deployments/{metadata['name']}",
+        manifest,
+        PatchType.APPLY,
+        fieldManager=FIELD_MANAGER,
+        force="true",
+    )
+
+
+def scale(api: ClusterApi, namespace: str, name: str, replicas: int) -> None:
+    """Set replicas of a Deployment whose variant is no longer listed, leaving its template alone."""
+    api.patch(
+        f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale",
+        {"spec": {"replicas": replicas}},
+        PatchType.MERGE,
+        fieldManager=FIELD_MANAGER,
+    )

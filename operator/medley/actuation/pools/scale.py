@@ -1,0 +1,84 @@
+"""Pools whose nodes are the replicas of an object with the scale subresource (Karpenter NodePool …)."""
+
+from __future__ import annotations
+
+from medley.actuation.cluster_api import NOT_FOUND, ApiError, ClusterApi, PatchType
+from medley.actuation.deployments import FIELD_MANAGER
+from medley.model.errors import UserError
+from medley.model.objects import Pool, ScaleTarget
+
+
+class ScaleProvider:
+    """Scales any object that has the scale subresource; resource names are discovered once."""
+
+    def __init__(self, api: ClusterApi) -> None:
+        self._api = api
+        self._plurals: dict[tuple[str, str], tuple[str, bool]] = {}
+
+    def nodes(self, pool: Pool) -> int:
+        """Nodes asked for now.
+
+        Raises:
+            UserError: there is no such object, or it has no scale subresource.
+            TransientError: the API server did not answer.
+        """
+        try:
+            found = self._api.get(f"{self._path(pool)}/scale")
+        except ApiError as error:
+            raise self._explained(pool, error) from error
+        return int(found.get("spec", {}).get("replicas") or 0)
+
+    def set_nodes(self, pool: Pool, nodes: int) -> int | None:
+        """Ask for a number of nodes; returns the number before if it was another, else None.
+
+        Raises:
+            UserError, TransientError: as `nodes`.
+        """
+        before = self.nodes(pool)
+        if before == nodes:
+            return None
+        try:
+            self._api.patch(
+                f"{self._path(pool)}/scale", {"spec": {"replicas": nodes}}, PatchType.MERGE, fieldManager=FIELD_MANAGER
+            )
+        except ApiError as error:
+            raise self._explained(pool, error) from error
+        return before
+
+    def _path(self, pool: Pool) -> str:
+        target = pool.scale
+        assert target is not None
+        root = f"/apis/{target.api_version}" if "/" in target.api_version else f"/api/{target.api_version}"
+        plural, namespaced = self._resource(root, target, pool)
+        if namespaced:
+            return f"{root}/namespaces/{target.namespace or 'default'}/{plural}/{target.name}"
+        return f"{root}/{plural}/{target.name}"
+
+    def _resource(self, root: str, target: ScaleTarget, pool: Pool) -> tuple[str, bool]:
+        key = (target.api_version, target.kind)
+        if key not in self._plurals:
+            try:
+                resources = self._api.get(root).get("resources") or []
+            except ApiError as error:
+                raise self._explained(pool, error) from error
+            for resource in resources:
+                if resource["kind"] == target.kind and "/" not in resource["name"]:
+                    self._plurals[key] = (resource["name"], bool(resource["namespaced"]))
+                    break
+            else:
+                raise UserError(
+                    f"{target.api_version} has no kind {target.kind}",
+                    field=f"GPUPool/{pool.name} spec.provider.scale",
+                    fix="Check apiVersion and kind, and that the CRD is installed",
+                )
+        return self._plurals[key]
+
+    @staticmethod
+    def _explained(pool: Pool, error: ApiError) -> Exception:
+        if error.status == NOT_FOUND:
+            return UserError(
+                str(error),
+                field=f"GPUPool/{pool.name} spec.provider.scale",
+                fix="Create the object, or correct apiVersion, kind, name and namespace",
+            )
+        return error

@@ -1,0 +1,122 @@
+"""Re-checks an allocation in plain Python, independent of any solver, and recomputes what it costs.
+
+A solver's "optimal" is not proof: with tiny coefficients HiGHS has returned wrong optima (reference: solver.md §3).
+Nothing leaves this room that does not pass here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from medley.allocation.problem import Problem
+from medley.allocation.routing import Steering
+from medley.model.objects import CapacityType, RoutingMode
+
+TOLERANCE = 1e-6
+"""Relative slack for rows with continuous shares: above solver tolerance (1e-7), far below a request in a thousand."""
+
+PoolCapacity = tuple[str, CapacityType]
+
+
+def new_nodes(problem: Problem, replicas: Mapping[str, int]) -> dict[PoolCapacity, int]:
+    """Nodes needed beyond those taken already, per pool and capacity type."""
+    gpus: dict[PoolCapacity, int] = {}
+    for variant in problem.variants:
+        key = (variant.pool, variant.capacity_type)
+        gpus[key] = gpus.get(key, 0) + variant.gpus * replicas.get(variant.name, 0)
+    nodes = {}
+    for (pool, capacity_type), used in gpus.items():
+        supply = problem.supply(pool)
+        nodes[pool, capacity_type] = math.ceil(max(0, used - supply.spare(capacity_type)) / supply.gpus_per_node)
+    return nodes
+
+
+def cost_per_hour(problem: Problem, replicas: Mapping[str, int]) -> float:
+    """$ per hour of the nodes bought beyond the committed ones."""
+    total = 0.0
+    for (pool, capacity_type), count in new_nodes(problem, replicas).items():
+        supply = problem.supply(pool)
+        total += supply.price(capacity_type) * max(0, count - supply.committed(capacity_type))
+    return total
+
+
+def budget_charge(problem: Problem, replicas: Mapping[str, int]) -> float:
+    """$ per hour charged to the service's budget: whole nodes in pools of its own, GPUs by share in shared ones."""
+    total = 0.0
+    for (pool, capacity_type), count in new_nodes(problem, replicas).items():
+        supply = problem.supply(pool)
+        if supply.exclusive:
+            total += supply.price(capacity_type) * max(0, count - supply.committed(capacity_type))
+    for variant in problem.variants:
+        supply = problem.supply(variant.pool)
+        if not supply.exclusive:
+            per_gpu = supply.price(variant.capacity_type) / supply.gpus_per_node
+            total += per_gpu * variant.gpus * replicas.get(variant.name, 0)
+    return total
+
+
+def limits_broken(problem: Problem, replicas: Mapping[str, int]) -> list[str]:
+    """Limits and bounds that the counts break, in words; empty if none."""
+    broken = []
+    for variant in problem.variants:
+        count = replicas.get(variant.name, 0)
+        if count < variant.floor:
+            broken.append(f"{variant.name}: {count} replicas, at least {variant.floor}")
+        if variant.max_replicas is not None and count > max(variant.max_replicas, variant.at_least):
+            broken.append(f"{variant.name}: {count} replicas, at most {variant.max_replicas}")
+    if sum(replicas.values()) < problem.min_replicas:
+        broken.append(f"scaling.minReplicas: {sum(replicas.values())} of {problem.min_replicas}")
+    nodes = new_nodes(problem, replicas)
+    for supply in problem.supplies:
+        taken = sum(count for (pool, _), count in nodes.items() if pool == supply.pool)
+        if supply.nodes_left is not None and taken > supply.nodes_left:
+            broken.append(f"pool {supply.pool}: {taken} nodes, {supply.nodes_left} left")
+    if problem.max_hourly_cost is not None:
+        charge = budget_charge(problem, replicas)
+        if charge > problem.max_hourly_cost * (1 + TOLERANCE) + TOLERANCE:
+            broken.append(f"scaling.maxHourlyCost: {charge:.4f} $/h of {problem.max_hourly_cost:.4f}")
+    return broken
+
+
+def overloaded(
+    problem: Problem,
+    steering: Steering,
+    replicas: Mapping[str, int],
+    shares: Mapping[str, tuple[float, ...]],
+    served_fraction: float = 1.0,
+) -> list[str]:
+    """Ways in which the replicas do not carry the demand under the routing, in words; empty if they do."""
+    broken = []
+    for position, line in enumerate(steering.lines):
+        given = [
+            shares.get(variant.name, ())[position] if variant.name in shares else 0.0 for variant in problem.variants
+        ]
+        if abs(sum(given) - 1.0) > TOLERANCE:
+            broken.append(f"line {line.number}: shares add up to {sum(given):.6f}")
+        for variant, share, load in zip(problem.variants, given, line.loads, strict=True):
+            # In mode Service whatever runs gets traffic; a held replica that cannot serve all sizes is reported apart.
+            if share > TOLERANCE and load is None and not (problem.routing is RoutingMode.SERVICE and variant.floor):
+                broken.append(f"line {line.number}: {variant.name} gets traffic it cannot serve")
+    for index, variant in enumerate(problem.variants):
+        count = replicas.get(variant.name, 0)
+        used = sum(
+            shares[variant.name][position] * (line.loads[index] or 0.0)
+            for position, line in enumerate(steering.lines)
+            if variant.name in shares
+        )
+        if used * served_fraction > count * (1 + TOLERANCE) + TOLERANCE:
+            broken.append(f"{variant.name}: needs {used:.4f} replicas, has {count}")
+    return broken
+
+
+def equal_shares(problem: Problem, steering: Steering, replicas: Mapping[str, int]) -> dict[str, tuple[float, ...]]:
+    """Shares in mode Service: every replica gets the same."""
+    total = sum(replicas.values())
+    if not total:
+        return {}
+    return {
+        variant.name: (replicas[variant.name] / total,) * len(steering.lines)
+        for variant in problem.variants
+        if replicas.get(variant.name, 0)
+    }

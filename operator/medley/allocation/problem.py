@@ -1,0 +1,170 @@
+"""The allocation problem of one service, and its answer, as frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from medley.model.objects import CapacityType, RoutingMode
+from medley.model.workload import Bucket
+from medley.profiles.step import Throughput
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to run one replica.
+
+    Attributes:
+        name: the pool, with -tpN above one GPU and -spot for Spot.
+        gpus: GPUs of one replica.
+        derating: share of the profile's throughput that is planned for.
+        throughput: highest rate per bucket, one per `Problem.buckets`, before derating.
+        min_replicas: fewest replicas the user wants.
+        max_replicas: most replicas the user wants; None: no limit.
+        at_least: replicas that must not be taken away now (unknown demand, incomplete data).
+        usable: the model runs on it at all.
+    """
+
+    name: str
+    pool: str
+    gpu: str
+    capacity_type: CapacityType
+    tensor_parallel_size: int
+    gpus: int
+    derating: float
+    throughput: tuple[Throughput, ...]
+    min_replicas: int = 0
+    max_replicas: int | None = None
+    at_least: int = 0
+    usable: bool = True
+
+    @property
+    def floor(self) -> int:
+        """Fewest replicas, for whatever reason."""
+        return max(self.min_replicas, self.at_least)
+
+    def load(self, bucket: int) -> float | None:
+        """Share of one replica that 1 req/s of a bucket uses; None if it cannot be served."""
+        rate = self.throughput[bucket].rate_rps * self.derating
+        return 1.0 / rate if rate > 0.0 and self.usable else None
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """What one pool still has for this service.
+
+    Attributes:
+        prices: $ per node-hour by capacity type.
+        nodes_left: nodes that may still be taken, over all capacity types; None: no limit.
+        committed_left: OnDemand nodes that cost nothing more.
+        spare_gpus: GPUs idle on nodes that are taken already, by capacity type; they cost nothing more.
+        exclusive: no other service lists the pool.
+    """
+
+    pool: str
+    gpus_per_node: int
+    prices: tuple[tuple[CapacityType, float], ...]
+    nodes_left: int | None = None
+    committed_left: int = 0
+    spare_gpus: tuple[tuple[CapacityType, int], ...] = ()
+    exclusive: bool = True
+
+    def price(self, capacity_type: CapacityType) -> float:
+        """$ per node-hour."""
+        return dict(self.prices)[capacity_type]
+
+    def spare(self, capacity_type: CapacityType) -> int:
+        """Idle GPUs on nodes taken already."""
+        return dict(self.spare_gpus).get(capacity_type, 0)
+
+    def committed(self, capacity_type: CapacityType) -> int:
+        """Nodes of the capacity type that cost nothing more."""
+        return self.committed_left if capacity_type is CapacityType.ON_DEMAND else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Everything the allocation of one service depends on; rates are before `demand_factor`."""
+
+    service: str
+    buckets: tuple[Bucket, ...]
+    input_edges: tuple[float, ...]
+    demand_factor: float
+    variants: tuple[Variant, ...]
+    supplies: tuple[Supply, ...]
+    routing: RoutingMode
+    min_replicas: int = 1
+    max_hourly_cost: float | None = None
+    min_mix_saving: float = 0.03
+
+    def supply(self, pool: str) -> Supply:
+        """The supply of one pool."""
+        return next(supply for supply in self.supplies if supply.pool == pool)
+
+    def variant(self, name: str) -> Variant:
+        """The variant of that name."""
+        return next(variant for variant in self.variants if variant.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """A bucket that no variant serves, with the reason and the nearest variant that could."""
+
+    bucket: Bucket
+    reason: str
+
+
+class Outcome(StrEnum):
+    """How far an allocation can be trusted.
+
+    OPTIMAL: within the gap. INCUMBENT: the time limit came first. FALLBACK: no solver answer passed the re-check.
+    BEST_EFFORT: limits do not allow the whole demand. IMPOSSIBLE: not even the bounds can be met.
+    """
+
+    OPTIMAL = "Optimal"
+    INCUMBENT = "Incumbent"
+    FALLBACK = "Fallback"
+    BEST_EFFORT = "BestEffort"
+    IMPOSSIBLE = "Impossible"
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Replicas, nodes and routing shares of one service, with their certificate.
+
+    Attributes:
+        replicas: per variant, in the order of `Problem.variants`; zeros included.
+        nodes: nodes beyond those already taken, per (pool, capacity type).
+        shares: per variant, the share that it gets of each line of traffic.
+        lines: the input range of each line; one line, 0, in mode Service.
+        cost_per_hour: $ per hour of nodes bought beyond committed ones for this service alone.
+        lower_bound_per_hour: proved: no allocation of this problem costs less.
+        served_fraction: share of the servable demand (times the demand factor) that the replicas carry.
+        solve_ms: wall time of the solver; not part of the decision.
+    """
+
+    outcome: Outcome
+    replicas: tuple[tuple[str, int], ...]
+    nodes: tuple[tuple[str, CapacityType, int], ...]
+    shares: tuple[tuple[str, tuple[float, ...]], ...]
+    lines: tuple[int, ...]
+    cost_per_hour: float
+    lower_bound_per_hour: float
+    best_single_gpu: str | None
+    best_single_cost_per_hour: float | None
+    served_fraction: float = 1.0
+    unserved: tuple[Unserved, ...] = ()
+    binding: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
+    solve_ms: float = 0.0
+
+    @property
+    def gap(self) -> float:
+        """(cost − bound) / bound; 0 for a plan that costs nothing."""
+        if self.lower_bound_per_hour <= 0.0:
+            return 0.0 if self.cost_per_hour <= 1e-9 else float("inf")
+        return max(0.0, (self.cost_per_hour - self.lower_bound_per_hour) / self.lower_bound_per_hour)
+
+    def count(self, variant: str) -> int:
+        """Replicas of a variant."""
+        return dict(self.replicas).get(variant, 0)

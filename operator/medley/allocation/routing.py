@@ -1,0 +1,112 @@
+"""What each routing mode makes of a workload: lines of traffic that can be steered apart, and the load of each.
+
+`InputRange`: one line per input range, since a router sees the prompt and not the output. `Service`: one line, since
+nobody steers. A line goes only to variants that serve every servable bucket in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medley.allocation.problem import Problem, Unserved, Variant
+from medley.model.objects import RoutingMode
+from medley.model.workload import Bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Traffic that can only be steered together.
+
+    `loads`: replicas that each variant would need to carry all of it (demand factor included); None: it must not get
+    any. One per `Problem.variants`.
+    """
+
+    number: int
+    rate_rps: float
+    loads: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """The lines of a problem, and the buckets left out of them."""
+
+    lines: tuple[Line, ...]
+    unserved: tuple[Unserved, ...]
+
+    def need(self, variant: int) -> float | None:
+        """Replicas that the variant would need to carry every line; None if it cannot."""
+        loads = [line.loads[variant] for line in self.lines]
+        return None if any(load is None for load in loads) else sum(load for load in loads if load is not None)
+
+
+def steer(problem: Problem) -> Steering:
+    """Cut the workload into lines; buckets that no variant serves, or not in company, are named and left out."""
+    groups: dict[int, list[int]] = {}
+    unserved: list[Unserved] = []
+    for number, bucket in enumerate(problem.buckets):
+        if bucket.rate_rps <= 0.0:
+            continue
+        if all(variant.load(number) is None for variant in problem.variants):
+            unserved.append(Unserved(bucket, _why_unservable(problem, number)))
+            continue
+        line = bucket.input_range if problem.routing is RoutingMode.INPUT_RANGE else 0
+        groups.setdefault(line, []).append(number)
+    lines = []
+    for line in sorted(groups):
+        kept = _kept_together(problem, groups[line])
+        for number in groups[line]:
+            if number not in kept:
+                unserved.append(Unserved(problem.buckets[number], _why_separate(problem, number)))
+        lines.append(
+            Line(
+                number=line,
+                rate_rps=sum(problem.buckets[number].rate_rps for number in kept),
+                loads=tuple(_load(variant, problem, kept) for variant in problem.variants),
+            )
+        )
+    return Steering(tuple(lines), tuple(unserved))
+
+
+def _kept_together(problem: Problem, numbers: list[int]) -> set[int]:
+    """The buckets of a line to serve: all, if some variant serves all; else those of the variant with the most rate."""
+    best: set[int] = set()
+    best_rate = -1.0
+    for variant in problem.variants:
+        served = {number for number in numbers if variant.load(number) is not None}
+        if len(served) == len(numbers):
+            return served
+        rate = sum(problem.buckets[number].rate_rps for number in served)
+        if rate > best_rate:
+            best, best_rate = served, rate
+    return best
+
+
+def _load(variant: Variant, problem: Problem, kept: set[int]) -> float | None:
+    total = 0.0
+    for number in sorted(kept):
+        load = variant.load(number)
+        if load is None:
+            return None
+        total += problem.buckets[number].rate_rps * problem.demand_factor * load
+    return total
+
+
+def _why_unservable(problem: Problem, number: int) -> str:
+    reasons = ", ".join(
+        f"{variant.name}: {variant.throughput[number].reason or 'profile missing'}" for variant in problem.variants
+    )
+    return f"no variant serves it ({reasons or 'no variant is usable'})"
+
+
+def _why_separate(problem: Problem, number: int) -> str:
+    able = [variant.name for variant in problem.variants if variant.load(number) is not None]
+    return (
+        f"{' and '.join(able)} could serve it, but routing {problem.routing.value} cannot keep it apart from sizes "
+        "that only other variants serve"
+    )
+
+
+def rate_share(unserved: tuple[Unserved, ...], buckets: tuple[Bucket, ...]) -> float:
+    """Share of the total rate that is unserved."""
+    total = sum(bucket.rate_rps for bucket in buckets)
+    return sum(item.bucket.rate_rps for item in unserved) / total if total > 0 else 0.0

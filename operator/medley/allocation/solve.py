@@ -1,0 +1,275 @@
+"""Solves one service: the MILP, its re-check, the best single GPU type beside it, and what to do when a step fails."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from medley.allocation.backends.milp import Demand, Options, RawSolution, SolveStatus, solve
+from medley.allocation.check import (
+    PoolCapacity,
+    budget_charge,
+    cost_per_hour,
+    equal_shares,
+    limits_broken,
+    new_nodes,
+    overloaded,
+)
+from medley.allocation.problem import Allocation, Outcome, Problem
+from medley.allocation.routing import Steering, steer
+from medley.model.objects import RoutingMode
+
+Shares = dict[str, tuple[float, ...]]
+
+
+def allocate(problem: Problem, options: Options | None = None) -> Allocation:
+    """The cheapest checked allocation of a problem.
+
+    Never raises for an infeasible problem or a failing solver: the outcome and the messages say what happened.
+    """
+    options = options or Options()
+    steering = steer(problem)
+    best_gpu, best_single = _best_single(problem, options)
+    messages: list[str] = []
+    raw = solve(problem, steering, options)
+    solve_ms = raw.solve_ms
+    candidates = [_checked(problem, steering, raw, messages)]
+    if best_single is not None:
+        candidates.append(_adopted(problem, steering, best_single))
+    plans = [plan for plan in candidates if plan is not None]
+    if plans:
+        chosen = min(plans, key=lambda plan: cost_per_hour(problem, plan[0]))
+        chosen = _prefer_single(problem, chosen, candidates[-1] if best_single is not None else None, messages)
+        outcome = Outcome.FALLBACK
+        if candidates[0] is not None:
+            outcome = Outcome.OPTIMAL if raw.status is SolveStatus.OPTIMAL else Outcome.INCUMBENT
+        return _allocation(
+            problem, steering, outcome, chosen, raw.bound, best_gpu, best_single, messages=messages, solve_ms=solve_ms
+        )
+    return _without_full_plan(problem, steering, options, best_gpu, best_single, messages, solve_ms)
+
+
+def _without_full_plan(
+    problem: Problem,
+    steering: Steering,
+    options: Options,
+    best_gpu: str | None,
+    best_single: Allocation | None,
+    messages: list[str],
+    solve_ms: float,
+) -> Allocation:
+    """The most that limits allow; if even the bounds cannot be met, nothing."""
+    raw = solve(problem, steering, options, Demand.ELASTIC)
+    solve_ms += raw.solve_ms
+    plan = _checked(problem, steering, raw, messages)
+    if plan is None:
+        messages.append("no plan meets the bounds: minReplicas, pool limits and maxHourlyCost contradict each other")
+        return Allocation(
+            Outcome.IMPOSSIBLE,
+            tuple((variant.name, 0) for variant in problem.variants),
+            (),
+            (),
+            (),
+            0.0,
+            0.0,
+            best_gpu,
+            None,
+            served_fraction=0.0,
+            unserved=steering.unserved,
+            binding=(),
+            messages=tuple(messages),
+            solve_ms=solve_ms,
+        )
+    # A plan that carries everything is one the first solve missed, say by its time limit.
+    outcome = Outcome.INCUMBENT if plan[2] > 1 - 1e-6 else Outcome.BEST_EFFORT
+    result = _allocation(
+        problem, steering, outcome, plan, 0.0, best_gpu, best_single, messages=messages, solve_ms=solve_ms
+    )
+    if outcome is Outcome.BEST_EFFORT:
+        limits = ", ".join(result.binding) or "see limits"
+        text = f"limits allow only {plan[2]:.0%} of the demand (headroom included): {limits}"
+        result = replace(result, messages=(*result.messages, text))
+    return replace(result, lower_bound_per_hour=result.cost_per_hour)
+
+
+Plan = tuple[dict[str, int], Shares, float]
+"""Replicas, shares per variant and line, served fraction."""
+
+
+def _checked(problem: Problem, steering: Steering, raw: RawSolution, messages: list[str]) -> Plan | None:
+    """The solver's answer, trimmed, if it passes the re-check; else None and a message."""
+    if raw.status in (SolveStatus.INFEASIBLE, SolveStatus.NO_ANSWER):
+        return None
+    served = 1.0 if raw.served_fraction > 1 - 1e-7 else raw.served_fraction
+    plan = _trimmed(problem, steering, (dict(raw.replicas), _normalised(problem, steering, raw), served))
+    broken = _broken(problem, steering, plan)
+    if broken:
+        messages.append(f"the solver's answer failed the re-check and was not used: {'; '.join(broken[:3])}")
+        return None
+    return plan
+
+
+def _normalised(problem: Problem, steering: Steering, raw: RawSolution) -> Shares:
+    """Shares that add up to 1 per line whatever part is served."""
+    if problem.routing is RoutingMode.SERVICE:
+        return equal_shares(problem, steering, dict(raw.replicas))
+    given = dict(raw.shares)
+    totals = [sum(given[variant.name][line] for variant in problem.variants) for line in range(len(steering.lines))]
+    shares: Shares = {}
+    for variant in problem.variants:
+        row = tuple(
+            given[variant.name][line] / totals[line] if totals[line] > 1e-9 else 0.0 for line in range(len(totals))
+        )
+        if any(value > 0 for value in row):
+            shares[variant.name] = row
+    return shares
+
+
+def _broken(problem: Problem, steering: Steering, plan: Plan) -> list[str]:
+    replicas, shares, served = plan
+    # With nothing served at all (a budget of 0), there are no shares to check.
+    load = overloaded(problem, steering, replicas, shares, served) if served > 1e-9 else []
+    return limits_broken(problem, replicas) + load
+
+
+def _trimmed(problem: Problem, steering: Steering, plan: Plan) -> Plan:
+    """Takes away replicas that nothing needs: committed nodes cost nothing, so the solver may leave some."""
+    replicas, shares, served = plan
+    if _broken(problem, steering, plan):
+        return plan
+    for variant in sorted(problem.variants, key=lambda variant: (-variant.gpus, variant.name)):
+        while replicas[variant.name] > variant.floor:
+            fewer = {**replicas, variant.name: replicas[variant.name] - 1}
+            if problem.routing is RoutingMode.SERVICE:
+                trial: Plan = (fewer, equal_shares(problem, steering, fewer), served)
+            else:
+                trial = (fewer, shares, served)
+            if steering.lines and not any(fewer.values()):
+                break
+            if _broken(problem, steering, trial) or cost_per_hour(problem, fewer) > cost_per_hour(problem, replicas):
+                break
+            replicas, shares, served = trial
+    return replicas, shares, served
+
+
+def _best_single(problem: Problem, options: Options) -> tuple[str | None, Allocation | None]:
+    """The cheapest allocation that uses one GPU type only, free of what runs now and of other types' minimums."""
+    unserved = len(steer(problem).unserved)
+    best: Allocation | None = None
+    best_gpu: str | None = None
+    for gpu in sorted({variant.gpu for variant in problem.variants}):
+        only = replace(problem, variants=tuple(replace(v, at_least=0) for v in problem.variants if v.gpu == gpu))
+        plan = _single_type(only, options)
+        # A type that cannot serve all the sizes that the mix serves does not carry the same demand.
+        if (
+            plan is not None
+            and len(plan.unserved) <= unserved
+            and (best is None or plan.cost_per_hour < best.cost_per_hour - 1e-9)
+        ):
+            best, best_gpu = plan, gpu
+    return best_gpu, best
+
+
+def _single_type(problem: Problem, options: Options) -> Allocation | None:
+    """One GPU type: by arithmetic if it has one variant, else by a solve."""
+    if not any(variant.usable for variant in problem.variants):
+        return None
+    whole = steer(problem)
+    messages: list[str] = []
+    if len(problem.variants) == 1:
+        variant = problem.variants[0]
+        need = whole.need(0)
+        if need is None:
+            return None
+        count = max(math.ceil(need - 1e-9), variant.floor, problem.min_replicas, 1 if whole.lines else 0)
+        shares: Shares = {variant.name: (1.0,) * len(whole.lines)} if count else {}
+        plan: Plan | None = ({variant.name: count}, shares, 1.0)
+        if plan is not None and _broken(problem, whole, plan):
+            plan = None
+        bound = -math.inf
+    else:
+        raw = solve(problem, whole, options)
+        plan, bound = _checked(problem, whole, raw, messages), raw.bound
+    if plan is None:
+        return None
+    return _allocation(problem, whole, Outcome.OPTIMAL, plan, bound, None, None, messages=messages, solve_ms=0.0)
+
+
+def _adopted(problem: Problem, steering: Steering, single: Allocation) -> Plan | None:
+    """The single-type plan as a plan of the whole problem, if it serves as much and keeps every bound."""
+    replicas = {variant.name: single.count(variant.name) for variant in problem.variants}
+    shares = dict(single.shares)
+    if problem.routing is RoutingMode.SERVICE:
+        shares = equal_shares(problem, steering, replicas)
+    plan: Plan = (replicas, shares, 1.0)
+    return None if _broken(problem, steering, plan) else plan
+
+
+def _prefer_single(problem: Problem, chosen: Plan, single: Plan | None, messages: list[str]) -> Plan:
+    """One GPU type instead of a mix that saves too little to be worth its moving parts."""
+    gpus = {problem.variant(name).gpu for name, count in chosen[0].items() if count}
+    if single is None or len(gpus) < 2:
+        return chosen
+    mixed, alone = cost_per_hour(problem, chosen[0]), cost_per_hour(problem, single[0])
+    if alone <= 0 or (alone - mixed) / alone > problem.min_mix_saving:
+        return chosen
+    messages.append(
+        f"one GPU type is used: a mix would save {(alone - mixed) / alone:.1%}, "
+        f"not more than minMixSavingPercent {problem.min_mix_saving:.1%}"
+    )
+    return single
+
+
+def _allocation(
+    problem: Problem,
+    steering: Steering,
+    outcome: Outcome,
+    plan: Plan,
+    bound: float,
+    best_gpu: str | None,
+    best_single: Allocation | None,
+    *,
+    messages: list[str],
+    solve_ms: float,
+) -> Allocation:
+    replicas, shares, served = plan
+    cost = cost_per_hour(problem, replicas)
+    nodes = new_nodes(problem, replicas)
+    return Allocation(
+        outcome=outcome,
+        replicas=tuple((variant.name, replicas.get(variant.name, 0)) for variant in problem.variants),
+        nodes=tuple((pool, capacity_type, count) for (pool, capacity_type), count in sorted(nodes.items()) if count),
+        shares=tuple((name, row) for name, row in sorted(shares.items())),
+        lines=tuple(line.number for line in steering.lines),
+        cost_per_hour=cost,
+        # A bound above the cost of a checked plan is a solver's rounding.
+        lower_bound_per_hour=min(cost, max(0.0, bound)),
+        best_single_gpu=best_gpu,
+        best_single_cost_per_hour=None if best_single is None else best_single.cost_per_hour,
+        served_fraction=served,
+        unserved=steering.unserved,
+        binding=_binding(problem, replicas, nodes),
+        messages=tuple(messages),
+        solve_ms=solve_ms,
+    )
+
+
+def _binding(problem: Problem, replicas: dict[str, int], nodes: dict[PoolCapacity, int]) -> tuple[str, ...]:
+    """Limits that the plan touches."""
+    out = []
+    for supply in problem.supplies:
+        taken = sum(count for (pool, _), count in nodes.items() if pool == supply.pool)
+        if supply.nodes_left is not None and taken >= supply.nodes_left:
+            out.append(f"pool {supply.pool} limits.nodes")
+    for variant in problem.variants:
+        if variant.max_replicas is not None and replicas[variant.name] >= variant.max_replicas:
+            out.append(f"{variant.name} maxReplicas")
+    if problem.max_hourly_cost is not None:
+        prices = [
+            supply.price(variant.capacity_type) / supply.gpus_per_node * variant.gpus
+            for variant in problem.variants
+            for supply in (problem.supply(variant.pool),)
+        ]
+        if budget_charge(problem, replicas) + min(prices, default=0.0) > problem.max_hourly_cost:
+            out.append("scaling.maxHourlyCost")
+    return tuple(out)

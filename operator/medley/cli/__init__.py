@@ -1,0 +1,4 @@
+"""The `medley` command.
+
+Owns: arguments, tables, exit codes. May import: everything below. Decides nothing: it calls what the operator calls.
+"""

@@ -1,0 +1,114 @@
+"""How plans look: the JSON object of the command contract (DESIGN §9), and tables for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from medley.allocation.joint import JointAllocation
+from medley.allocation.problem import Allocation, Outcome, Problem
+from medley.cycle.decide import routing_shares
+
+
+def plan_object(problems: dict[str, Problem], joint: JointAllocation, messages: dict[str, list[str]]) -> dict[str, Any]:
+    """The stable JSON form of a plan; numbers unrounded, $ per hour, req/s, ms."""
+    costs = dict(joint.cost_shares)
+    return {
+        "services": [
+            service_object(name, problems[name], allocation, costs.get(name, 0.0), messages.get(name, []))
+            for name, allocation in joint.allocations
+        ],
+        "totalCostPerHour": joint.total_cost_per_hour,
+        "idleGpus": dict(joint.idle_gpus),
+    }
+
+
+def service_object(
+    name: str, problem: Problem, allocation: Allocation, cost_share: float, messages: list[str]
+) -> dict[str, Any]:
+    """One service of the plan object."""
+    feasible = allocation.outcome not in (Outcome.IMPOSSIBLE, Outcome.BEST_EFFORT)
+    nodes: dict[str, int] = {}
+    for pool, _, count in allocation.nodes:
+        nodes[pool] = nodes.get(pool, 0) + count
+    return {
+        "name": name.split("/", 1)[1],
+        "namespace": name.split("/", 1)[0],
+        "feasible": feasible,
+        "outcome": allocation.outcome.value,
+        "ratePerSecond": sum(bucket.rate_rps for bucket in problem.buckets),
+        "demandFactor": problem.demand_factor,
+        "routing": problem.routing.value,
+        "costPerHour": cost_share,
+        "bestSingleCostPerHour": allocation.best_single_cost_per_hour,
+        "bestSingleGpu": allocation.best_single_gpu,
+        "lowerBoundPerHour": allocation.lower_bound_per_hour,
+        "gap": allocation.gap,
+        "solveMs": allocation.solve_ms,
+        "replicas": {variant: count for variant, count in allocation.replicas if count},
+        "nodes": nodes,
+        "inputEdges": list(problem.input_edges),
+        "shares": {variant: list(row) for variant, row in routing_shares(problem, allocation)},
+        "servedFraction": allocation.served_fraction,
+        "unserved": [
+            {
+                "inputTokens": item.bucket.size.input_tokens,
+                "outputTokens": item.bucket.size.output_tokens,
+                "requestsPerSecond": item.bucket.rate_rps,
+                "reason": item.reason,
+            }
+            for item in allocation.unserved
+        ],
+        "binding": list(allocation.binding),
+        "messages": [*messages, *allocation.messages],
+    }
+
+
+def print_plan(plan: dict[str, Any], console: Console) -> None:
+    """The plan as a table a service."""
+    for service in plan["services"]:
+        single = service["bestSingleCostPerHour"]
+        saved = f"{1 - service['costPerHour'] / single:.1%}" if single else "-"
+        table = Table(
+            title=f"{service['namespace']}/{service['name']}: {service['ratePerSecond']:.2f} req/s, "
+            f"× {service['demandFactor']:.2f} headroom, routing {service['routing']}",
+            title_justify="left",
+        )
+        for column in ("variant", "replicas", "share of requests, by input tokens"):
+            table.add_column(column)
+        for variant, count in service["replicas"].items():
+            table.add_row(variant, str(count), share_text(service["inputEdges"], service["shares"].get(variant, [])))
+        console.print(table)
+        console.print(
+            f"  {service['costPerHour']:.4f} $/h; best single type {service['bestSingleGpu'] or 'none'} "
+            f"{'-' if single is None else f'{single:.4f} $/h'}, saved {saved}; lower bound "
+            f"{service['lowerBoundPerHour']:.4f} $/h, gap {service['gap']:.2%}; solved in {service['solveMs']:.1f} ms"
+        )
+        for item in service["unserved"][:10]:
+            console.print(
+                f"  not served: {item['inputTokens']:.0f}/{item['outputTokens']:.0f} tokens, "
+                f"{item['requestsPerSecond']:.3f} req/s: {item['reason']}"
+            )
+        for limit in service["binding"]:
+            console.print(f"  at its limit: {limit}")
+        for message in service["messages"]:
+            console.print(f"  note: {message}")
+    console.print(f"total: {plan['totalCostPerHour']:.4f} $/h")
+
+
+def share_text(edges: list[float], row: list[float]) -> str:
+    """Shares of neighbouring ranges that are alike, joined: '≤512: 100 %, >512: 20 %'."""
+    if not row:
+        return "-"
+    if len(set(row)) == 1:
+        return f"all: {row[0]:.0%}"
+    parts: list[tuple[str, float]] = []
+    for number, share in enumerate(row):
+        label = f"≤{edges[number]:.0f}" if number < len(edges) else f">{edges[-1]:.0f}"
+        if parts and abs(parts[-1][1] - share) < 0.005:
+            parts[-1] = (label, share)
+        else:
+            parts.append((label, share))
+    return ", ".join(f"{label}: {share:.0%}" for label, share in parts if share >= 0.005) or "0%"

@@ -1,0 +1,131 @@
+"""The authoritative LIST of a cycle, turned into a Snapshot.
+
+Watches can miss deletions (kopf emits none for what vanished while a watch was down), so a cycle never plans on them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from medley.actuation import routing
+from medley.actuation.cluster_api import ClusterApi
+from medley.actuation.deployments import MANAGED, SERVICE_LABEL, VARIANT_LABEL
+from medley.api.convert import Resources, parse
+from medley.api.crds import KINDS
+from medley.controller.memory import Memory
+from medley.cycle.snapshot import ObjectError, ServiceState, Settings, Snapshot
+from medley.model.objects import API_VERSION, ServiceKey
+from medley.planning.steps import VariantState
+from medley.ports import MetricsSource
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A snapshot, and what the writes need besides: the objects as they are."""
+
+    snapshot: Snapshot
+    resources: Resources
+    manifests: dict[str, Json]
+    """Of our kinds, by `identity`."""
+    deployments: dict[tuple[ServiceKey, str], Json]
+    """By service and variant."""
+    config_maps: dict[ServiceKey, Json]
+
+
+def observe(
+    api: ClusterApi, metrics: MetricsSource | None, memory: Memory, settings: Settings, clock: Callable[[], float]
+) -> Observed:
+    """List everything and sample.
+
+    Raises:
+        TransientError: the API server did not answer; nothing is decided then.
+        ApiError: it refused: a right or a CRD is missing.
+    """
+    selector = ",".join(f"{key}={value}" for key, value in MANAGED.items())
+    manifests: list[Json] = []
+    for kind in KINDS:
+        for item in api.items(f"/apis/{API_VERSION}/{kind.plural}"):
+            manifests.append({**item, "apiVersion": API_VERSION, "kind": kind.kind})
+    deployments = api.items("/apis/apps/v1/deployments", labelSelector=selector)
+    pods = api.items("/api/v1/pods", labelSelector=selector)
+    config_maps = api.items("/api/v1/configmaps", labelSelector=selector)
+    now_s = clock()
+    # An object that is being deleted no longer asks for anything.
+    manifests = [item for item in manifests if not item["metadata"].get("deletionTimestamp")]
+    resources = parse(manifests)
+    by_service: dict[ServiceKey, list[Json]] = defaultdict(list)
+    for item in deployments:
+        by_service[_key(item)].append(item)
+    ready_pods: dict[ServiceKey, list[Json]] = defaultdict(list)
+    for pod in pods:
+        if _is_ready(pod):
+            ready_pods[_key(pod)].append(pod)
+    tables = {_key(item): item for item in config_maps if routing.KEY in (item.get("data") or {})}
+    states, samples = [], []
+    for service in resources.services:
+        ready = ready_pods[service.key]
+        count: dict[str, int] = defaultdict(int)
+        for pod in ready:
+            count[pod["metadata"]["labels"].get(VARIANT_LABEL, "")] += 1
+        names = tuple(sorted(pod["metadata"]["name"] for pod in ready))
+        states.append(
+            ServiceState(
+                key=service.key,
+                variants=tuple(
+                    VariantState(
+                        item["metadata"]["labels"].get(VARIANT_LABEL, ""),
+                        int(item["spec"].get("replicas") or 0),
+                        count[item["metadata"]["labels"].get(VARIANT_LABEL, "")],
+                    )
+                    for item in sorted(by_service[service.key], key=lambda item: str(item["metadata"]["name"]))
+                ),
+                ready_replicas=names,
+                acknowledged=routing.acknowledged(tables.get(service.key, {}), now_s),
+                past=memory.past(service.key),
+                last_known=memory.last_known(service.key),
+            )
+        )
+        if service.static_points is None and metrics is not None:
+            samples.append(metrics.sample(service.key, service.slo, names))
+    return Observed(
+        Snapshot(
+            taken_at_s=now_s,
+            settings=settings,
+            services=resources.services,
+            pools=resources.pools,
+            profiles=resources.profiles,
+            states=tuple(states),
+            samples=tuple(samples),
+            errors=tuple(ObjectError(name, error.field, str(error)) for name, error in resources.errors),
+        ),
+        resources,
+        {_identity(item): item for item in manifests},
+        {
+            (_key(item), item["metadata"]["labels"].get(VARIANT_LABEL, "")): item
+            for items in by_service.values()
+            for item in items
+        },
+        tables,
+    )
+
+
+def _identity(item: Json) -> str:
+    namespace = item["metadata"].get("namespace")
+    return "/".join(part for part in (item["kind"], namespace, item["metadata"]["name"]) if part)
+
+
+def _key(item: Json) -> ServiceKey:
+    metadata = item["metadata"]
+    return ServiceKey(metadata["namespace"], (metadata.get("labels") or {}).get(SERVICE_LABEL, ""))
+
+
+def _is_ready(pod: Json) -> bool:
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)

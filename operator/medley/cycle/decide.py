@@ -1,0 +1,318 @@
+"""Decides: estimate → demand → solve → next safe step, for all services of a snapshot together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from medley.allocation.assemble import Assembled, assemble, variant_name, with_floor
+from medley.allocation.backends.milp import Options
+from medley.allocation.joint import JointAllocation, Usage, allocate_all, usage_of
+from medley.allocation.problem import Allocation, Outcome, Problem
+from medley.cycle.decision import Decision, PoolDecision, ServiceDecision, VariantTarget
+from medley.cycle.findings import findings, unusable
+from medley.cycle.snapshot import ServiceState, Snapshot
+from medley.model.errors import UserError
+from medley.model.objects import CapacityType, Mode, Pool, RoutingMode, Service, ServiceKey
+from medley.model.samples import ServiceSamples
+from medley.model.workload import Knowledge, Workload
+from medley.planning.demand import demand_factor, seen_long_enough, stabilised
+from medley.planning.steps import Step, VariantState, next_step
+from medley.profiles.profile import Profile, ProfileKey
+from medley.workload.estimate import COMPLETE, estimate
+from medley.workload.known import from_points
+
+DEFAULT_MAX_TOKENS = 32768.0
+"""Where open histogram cells end if the service states no maxModelLen."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One service on its way through the cycle."""
+
+    service: Service
+    state: ServiceState
+    samples: ServiceSamples | None
+    workload: Workload
+    observed_rate_rps: float
+    factor: float
+    routing: RoutingMode
+    held: str
+    assembled: Assembled | None
+    error: UserError | None
+
+    @property
+    def key(self) -> ServiceKey:
+        return self.service.key
+
+    @property
+    def running(self) -> dict[str, int]:
+        return {variant.name: variant.desired for variant in self.state.variants}
+
+
+def decide(snapshot: Snapshot) -> Decision:
+    """The decision of one cycle. Never raises for what users or metrics got wrong: that becomes findings."""
+    pools = {pool.name: pool for pool in snapshot.pools}
+    profiles = {profile.key: profile for profile in snapshot.profiles}
+    states = {state.key: state for state in snapshot.states}
+    samples = {item.service: item for item in snapshot.samples}
+    listed = _pools_by_use(snapshot.services)
+    cases = [
+        _case(
+            service,
+            states.get(service.key, ServiceState(service.key)),
+            samples.get(service.key),
+            snapshot,
+            pools,
+            profiles,
+            listed,
+        )
+        for service in sorted(snapshot.services, key=lambda service: service.key)
+    ]
+    options = Options(snapshot.settings.relative_gap, snapshot.settings.solve_time_limit_s)
+    acting = [case for case in cases if case.service.mode is Mode.AUTO and case.assembled is not None]
+    watching = [case for case in cases if case not in acting]
+    fixed = {case.key: _running_usage(case, pools) for case in watching}
+    joint = allocate_all(
+        [case.assembled.problem for case in acting if case.assembled], snapshot.pools, fixed.values(), options
+    )
+    decisions = []
+    for case in cases:
+        if case.assembled is None:
+            decisions.append(_unusable_decision(case))
+        elif case in acting:
+            decisions.append(_decided(case, case.assembled.problem, joint))
+        else:
+            beside = _beside(case, acting, joint, fixed, snapshot.pools, options)
+            decisions.append(_decided(case, case.assembled.problem, beside))
+    return Decision(
+        tuple(decisions),
+        tuple(_pool_decisions(decisions, cases, pools)),
+        sum(d.cost_per_hour or 0.0 for d in decisions if d.act),
+    )
+
+
+def _case(
+    service: Service,
+    state: ServiceState,
+    samples: ServiceSamples | None,
+    snapshot: Snapshot,
+    pools: Mapping[str, Pool],
+    profiles: Mapping[ProfileKey, Profile],
+    listed: Mapping[str, int],
+) -> _Case:
+    now_s, settings = snapshot.taken_at_s, snapshot.settings
+    if service.static_points is not None:
+        observed = workload = from_points(service.static_points)
+        held = ""
+    else:
+        observed = estimate(
+            samples,
+            state.ready_replicas,
+            max_tokens=service.max_model_len or DEFAULT_MAX_TOKENS,
+            max_age_s=settings.max_sample_age_s,
+            past=state.last_known,
+        )
+        held = _held(observed, state, now_s, settings.stabilisation_s)
+        workload = stabilised(observed, state.past, now_s, settings.stabilisation_s)
+    observed_rate_rps = observed.rate_rps
+    factor = demand_factor(service.scaling, workload)
+    # A plan is never made for more steering than is in place (DESIGN §5).
+    routing = service.routing
+    if routing is RoutingMode.INPUT_RANGE and state.acknowledged is not RoutingMode.INPUT_RANGE:
+        routing = RoutingMode.SERVICE
+    assembled, error = None, None
+    try:
+        assembled = assemble(
+            service,
+            pools,
+            profiles,
+            workload,
+            demand_factor=factor,
+            routing=routing,
+            exclusive_pools=frozenset(name for name, users in listed.items() if users == 1),
+        )
+        if held and service.mode is Mode.AUTO:
+            floor = {variant.name: variant.desired for variant in state.variants}
+            assembled = Assembled(with_floor(assembled.problem, floor), assembled.warnings)
+    except UserError as problem:
+        error = problem
+    return _Case(service, state, samples, workload, observed_rate_rps, factor, routing, held, assembled, error)
+
+
+def _held(workload: Workload, state: ServiceState, now_s: float, window_s: float) -> str:
+    """Why nothing may shrink now; empty if it may."""
+    if workload.knowledge is Knowledge.UNKNOWN:
+        return f"the demand is unknown: {workload.reason}"
+    if workload.coverage < COMPLETE:
+        return workload.reason or f"samples cover {workload.coverage:.0%} of the Ready replicas"
+    if not seen_long_enough(state.past, now_s, window_s):
+        return f"the demand has not been known for the last {window_s:.0f} s without a break"
+    return ""
+
+
+def _decided(case: _Case, problem: Problem, joint: JointAllocation) -> ServiceDecision:
+    allocation = dict(joint.allocations)[str(case.key)]
+    current = {variant.name: variant for variant in case.state.variants}
+    target = _target(case, allocation)
+    # A watched service is reported as it is; its plan stands beside.
+    step = next_step(problem, target, current) if case.service.mode is Mode.AUTO else Step(tuple(case.running.items()))
+    desired = dict(step.replicas)
+    names = list(dict.fromkeys([*(v.name for v in problem.variants), *(n for n, count in desired.items() if count)]))
+    known = {variant.name: variant for variant in problem.variants}
+    variants = tuple(
+        VariantTarget(
+            name,
+            known[name].gpu if name in known else "?",
+            known[name].pool if name in known else "",
+            known[name].gpus if name in known else 1,
+            desired.get(name, 0),
+            allocation.count(name),
+        )
+        for name in names
+    )
+    planned = allocation.outcome is not Outcome.IMPOSSIBLE
+    return ServiceDecision(
+        key=case.key,
+        mode=case.service.mode,
+        act=case.service.mode is Mode.AUTO,
+        workload=case.workload,
+        demand_factor=case.factor,
+        routing=case.routing,
+        variants=variants,
+        shares=routing_shares(problem, allocation) if planned else (),
+        allocation=allocation,
+        cost_per_hour=dict(joint.cost_shares).get(str(case.key), 0.0) if planned else None,
+        findings=findings(
+            case.service,
+            case.state,
+            case.samples,
+            case.workload,
+            allocation,
+            case.held,
+            step.waiting_for,
+            case.assembled.warnings if case.assembled else (),
+            variants,
+            case.routing,
+        ),
+        input_edges=problem.input_edges,
+        observed_rate_rps=case.observed_rate_rps,
+        held=case.held,
+    )
+
+
+def _target(case: _Case, allocation: Allocation) -> dict[str, int]:
+    """Replicas wanted. Without a plan, or held, nothing shrinks."""
+    running = case.running
+    if allocation.outcome is Outcome.IMPOSSIBLE:
+        return running
+    target = dict(allocation.replicas)
+    if case.held:
+        return {name: max(target.get(name, 0), running.get(name, 0)) for name in {*target, *running}}
+    return {**dict.fromkeys(running, 0), **target}
+
+
+def routing_shares(problem: Problem, allocation: Allocation) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """What a router should steer by: per variant, its share of each input range.
+
+    Before a router acknowledges, the plan is for `Service`; the table it is offered then is equal shares per replica,
+    so that taking it up changes nothing.
+    """
+    ranges = len(problem.input_edges) + 1
+    if problem.routing is RoutingMode.SERVICE or not allocation.shares:
+        total = sum(count for _, count in allocation.replicas)
+        return tuple((name, (count / total,) * ranges) for name, count in allocation.replicas if count) if total else ()
+
+    # A range that had no traffic is steered as the next longer one that had, or else as the longest.
+    def position(number: int) -> int:
+        return next((k for k, line in enumerate(allocation.lines) if line >= number), len(allocation.lines) - 1)
+
+    return tuple((name, tuple(row[position(number)] for number in range(ranges))) for name, row in allocation.shares)
+
+
+def _beside(
+    case: _Case,
+    acting: list[_Case],
+    joint: JointAllocation,
+    fixed: Mapping[ServiceKey, Usage],
+    pools: tuple[Pool, ...],
+    options: Options,
+) -> JointAllocation:
+    """What Medley would do for a watched service, given what all the others use."""
+    assert case.assembled is not None
+    plans = dict(joint.allocations)
+    others = [
+        usage_of(other.assembled.problem, dict(plans[str(other.key)].replicas)) for other in acting if other.assembled
+    ]
+    others += [usage for key, usage in fixed.items() if key != case.key]
+    return allocate_all([case.assembled.problem], pools, others, options)
+
+
+def _running_usage(case: _Case, pools: Mapping[str, Pool]) -> Usage:
+    """GPUs that a service's replicas use now."""
+    gpus: dict[tuple[str, CapacityType], int] = {}
+    offered = {}
+    for spec in case.service.variants:
+        pool = pools.get(spec.pool)
+        for offering in pool.offerings if pool else ():
+            offered[variant_name(spec, offering.capacity_type)] = (spec, offering.capacity_type)
+    for name, count in case.running.items():
+        if name in offered:
+            spec, capacity_type = offered[name]
+            key = (spec.pool, capacity_type)
+            gpus[key] = gpus.get(key, 0) + count * spec.tensor_parallel_size
+    return Usage(str(case.key), tuple((pool, kind, count) for (pool, kind), count in sorted(gpus.items())))
+
+
+def _unusable_decision(case: _Case) -> ServiceDecision:
+    """A service that cannot be planned: what runs stays as it is."""
+    assert case.error is not None
+    variants = tuple(
+        VariantTarget(v.name, "?", v.name.split("-tp")[0], 1, v.desired, v.desired) for v in case.state.variants
+    )
+    return ServiceDecision(
+        case.key,
+        case.service.mode,
+        False,
+        case.workload,
+        case.factor,
+        case.routing,
+        variants,
+        (),
+        None,
+        None,
+        unusable(case.error, case.workload),
+        held=str(case.error),
+    )
+
+
+def _pool_decisions(
+    decisions: Iterable[ServiceDecision], cases: Iterable[_Case], pools: Mapping[str, Pool]
+) -> Iterable[PoolDecision]:
+    """Nodes per scalable pool: enough for what is asked for now and for what still runs."""
+    gpus: dict[str, int] = {}
+    running = {case.key: {v.name: v for v in case.state.variants} for case in cases}
+    keep: set[str] = set()
+    for decision in decisions:
+        for variant in decision.variants:
+            if not variant.pool or (decision.allocation is None and variant.desired):
+                # What cannot be attributed must not lose its node.
+                keep.add(variant.pool)
+            state: VariantState | None = running.get(decision.key, {}).get(variant.name)
+            count = max(variant.desired, state.ready if state else 0)
+            gpus[variant.pool] = gpus.get(variant.pool, 0) + count * variant.gpus
+    for pool in sorted(pools.values(), key=lambda pool: pool.name):
+        if pool.scale is None or pool.name in keep or "" in keep:
+            continue
+        nodes = math.ceil(gpus.get(pool.name, 0) / pool.gpus_per_node)
+        yield PoolDecision(pool.name, nodes if pool.max_nodes is None else min(nodes, pool.max_nodes))
+
+
+def _pools_by_use(services: Iterable[Service]) -> dict[str, int]:
+    """How many services list each pool."""
+    count: dict[str, int] = {}
+    for service in services:
+        for name in {spec.pool for spec in service.variants}:
+            count[name] = count.get(name, 0) + 1
+    return count

@@ -1,0 +1,97 @@
+"""What a cycle decides: per service and per pool, with the reasons inside.
+
+Status, Events, logs and the CLI print these same objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from medley.allocation.problem import Allocation
+from medley.model.objects import Mode, RoutingMode, ServiceKey
+from medley.model.workload import Workload
+
+
+class Truth(StrEnum):
+    """Status of a condition."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A condition: type, status, one CamelCase word why, and a message that names the field and the fix."""
+
+    type: str
+    status: Truth
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VariantTarget:
+    """Replicas of one variant: asked for now, and planned."""
+
+    name: str
+    gpu: str
+    pool: str
+    gpus: int
+    desired: int
+    planned: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceDecision:
+    """What is decided for one service.
+
+    Attributes:
+        act: whether `variants[].desired` may be written; False in Observe and when the spec cannot be used.
+        shares: what a router should steer by: (variant, share per input range).
+        input_edges: upper edges of the input ranges that `shares` are for.
+        observed_rate_rps: rate as estimated now; `workload` is stabilised and may be higher.
+        held: nothing may shrink now, and why; empty if it may.
+    """
+
+    key: ServiceKey
+    mode: Mode
+    act: bool
+    workload: Workload
+    demand_factor: float
+    routing: RoutingMode
+    variants: tuple[VariantTarget, ...]
+    shares: tuple[tuple[str, tuple[float, ...]], ...]
+    allocation: Allocation | None
+    cost_per_hour: float | None
+    findings: tuple[Finding, ...]
+    input_edges: tuple[float, ...] = ()
+    observed_rate_rps: float = 0.0
+    held: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the decision comes from complete data."""
+        return self.allocation is not None and not self.held
+
+    def finding(self, type_: str) -> Finding | None:
+        """The condition of that type."""
+        return next((finding for finding in self.findings if finding.type == type_), None)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolDecision:
+    """Nodes that a pool's scale target should have."""
+
+    pool: str
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one cycle decides."""
+
+    services: tuple[ServiceDecision, ...]
+    pools: tuple[PoolDecision, ...]
+    total_cost_per_hour: float

@@ -1,0 +1,75 @@
+"""Everything a decision depends on, frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medley.model.objects import Pool, RoutingMode, Service, ServiceKey
+from medley.model.samples import ServiceSamples
+from medley.model.workload import Workload
+from medley.planning.demand import PastDemand
+from medley.planning.steps import VariantState
+from medley.profiles.profile import Profile
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Of the operator. Seconds, fractions.
+
+    Attributes:
+        stabilisation_s: a fall of demand is followed after this time; a rise at once.
+        relative_gap: the solver may stop this close to the optimum.
+        solve_time_limit_s: per service; then the best found so far is used.
+        max_sample_age_s: older samples do not count.
+    """
+
+    stabilisation_s: float = 300.0
+    relative_gap: float = 0.004
+    solve_time_limit_s: float = 1.0
+    max_sample_age_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """What runs of one service, and what is remembered of it.
+
+    Attributes:
+        variants: replicas by variant, also of variants that are no longer listed.
+        ready_replicas: names of Ready pods.
+        acknowledged: what a router says it steers by now; None: nobody steers.
+        past: known demand of the last while.
+        last_known: the last known workload.
+    """
+
+    key: ServiceKey
+    variants: tuple[VariantState, ...] = ()
+    ready_replicas: tuple[str, ...] = ()
+    acknowledged: RoutingMode | None = None
+    past: tuple[PastDemand, ...] = ()
+    last_known: Workload | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectError:
+    """An object that could not be used."""
+
+    object: str
+    field: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The input of one planning cycle; `taken_at_s` is unix time and the only clock a decision sees."""
+
+    taken_at_s: float
+    settings: Settings
+    services: tuple[Service, ...]
+    pools: tuple[Pool, ...]
+    profiles: tuple[Profile, ...]
+    states: tuple[ServiceState, ...] = ()
+    samples: tuple[ServiceSamples, ...] = ()
+    errors: tuple[ObjectError, ...] = ()
+    schema_version: int = SCHEMA_VERSION

@@ -1,0 +1,138 @@
+"""What users declare, resolved: every default filled in, every name checked for form, no Kubernetes left in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from medley.model.workload import Size
+
+
+class CapacityType(StrEnum):
+    """How a node is bought."""
+
+    ON_DEMAND = "OnDemand"
+    SPOT = "Spot"
+
+
+class Mode(StrEnum):
+    """How far Medley may go for a service."""
+
+    OBSERVE = "Observe"
+    AUTO = "Auto"
+
+
+class RoutingMode(StrEnum):
+    """How finely traffic can be steered.
+
+    Service: nobody steers, every replica gets the same share. InputRange: a router splits by prompt length.
+    """
+
+    SERVICE = "Service"
+    INPUT_RANGE = "InputRange"
+
+
+API_GROUP = "medley.dev"
+API_VERSION = f"{API_GROUP}/v1alpha1"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServiceKey:
+    """Names an LLMService."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        """As kubectl users write it: namespace/name."""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Offering:
+    """One way to buy a pool's nodes; price in $ per node-hour."""
+
+    capacity_type: CapacityType
+    price_per_node_hour: float
+    zones: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleTarget:
+    """An object with the scale subresource whose replicas are the pool's nodes."""
+
+    api_version: str
+    kind: str
+    name: str
+    namespace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A source of like nodes.
+
+    `scale` is None for an external pool: something else brings nodes when pods are pending, and takes idle ones away.
+    """
+
+    name: str
+    gpu: str
+    gpus_per_node: int
+    offerings: tuple[Offering, ...]
+    max_nodes: int | None = None
+    committed_nodes: int = 0
+    scale: ScaleTarget | None = None
+    node_selector: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """Latency objectives in ms at a percentile; None means no objective."""
+
+    tpot_ms: float
+    ttft_ms: float | None = None
+    percentile: float = 95.0
+
+
+@dataclass(frozen=True, slots=True)
+class VariantSpec:
+    """A way to run one replica, as the user lists it; offerings of the pool multiply it."""
+
+    pool: str
+    tensor_parallel_size: int = 1
+    min_replicas: int = 0
+    max_replicas: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Bounds and margins of one service; `max_hourly_cost` in $/h, margins as fractions."""
+
+    min_replicas: int = 1
+    max_hourly_cost: float | None = None
+    headroom: float = 0.10
+    min_mix_saving: float = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class StaticPoint:
+    """A known demand: requests of one size at a rate."""
+
+    size: Size
+    rate_rps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One model served under one SLO. `static_points` None: demand is read from Prometheus."""
+
+    key: ServiceKey
+    uid: str
+    generation: int
+    model_name: str
+    slo: Slo
+    variants: tuple[VariantSpec, ...]
+    max_model_len: int | None = None
+    mode: Mode = Mode.OBSERVE
+    scaling: Scaling = Scaling()
+    routing: RoutingMode = RoutingMode.SERVICE
+    static_points: tuple[StaticPoint, ...] | None = None

@@ -1,0 +1,56 @@
+"""The next safe step from what runs to what is wanted: make before break."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from medley.allocation.check import limits_broken
+from medley.allocation.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class VariantState:
+    """Replicas of one variant now: asked for, Ready."""
+
+    name: str
+    desired: int
+    ready: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Replicas to ask for now, and why that is not yet the target."""
+
+    replicas: tuple[tuple[str, int], ...]
+    waiting_for: str = ""
+
+
+def next_step(problem: Problem, target: Mapping[str, int], current: Mapping[str, VariantState]) -> Step:
+    """What to ask for now on the way to `target`.
+
+    Growth is asked for at once. Nothing shrinks until all that grows is Ready. If limits or budget have no room for
+    both, capacity that is to go makes room first: a limit is never exceeded in the middle of a plan.
+    """
+    now = {name: state.desired for name, state in current.items()}
+    names = sorted({*target, *now})
+    both = {name: max(target.get(name, 0), now.get(name, 0)) for name in names}
+    grows = [name for name in names if target.get(name, 0) > (current[name].ready if name in current else 0)]
+    shrinks = [name for name in names if now.get(name, 0) > target.get(name, 0)]
+    if not grows or not shrinks:
+        return Step(tuple((name, target.get(name, 0)) for name in names))
+    known = {variant.name for variant in problem.variants}
+    if not limits_broken(_without_maximum(problem), {name: count for name, count in both.items() if name in known}):
+        return Step(
+            tuple((name, both[name]) for name in names),
+            f"{', '.join(shrinks)} shrinks once {', '.join(grows)} is Ready",
+        )
+    return Step(
+        tuple((name, min(target.get(name, 0), now.get(name, 0))) for name in names),
+        f"no room for both: {', '.join(shrinks)} shrinks first, then {', '.join(grows)} grows",
+    )
+
+
+def _without_maximum(problem: Problem) -> Problem:
+    """Replica maximums do not hold for what is on its way out; pool limits and the budget do."""
+    return replace(problem, variants=tuple(replace(v, max_replicas=None) for v in problem.variants))

@@ -1,0 +1,166 @@
+"""From samples of replicas to a workload, in three states.
+
+Demand is corrected upward, never downward: the rate is of requests that started (their first token came), which counts
+aborted ones and does not wait for completion; a growing queue and a backlog add to it; a replica without a sample is
+taken to be as busy as the busiest one seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from medley.model.samples import HistogramRate, ReplicaSample, ServiceSamples
+from medley.model.workload import Bucket, Knowledge, Size, Workload
+from medley.workload.histogram import Marginal, independent, marginal
+
+MAX_AGE_S = 60.0
+"""A newest sample older than this does not count as one."""
+
+BACKLOG_DRAIN_S = 30.0
+"""A backlog is planned to be worked off in this time, on top of what keeps arriving."""
+
+COMPLETE = 0.95
+"""Share of Ready replicas that samples must cover before anything may shrink (DESIGN §6 rule 2)."""
+
+
+def estimate(
+    samples: ServiceSamples | None,
+    ready_replicas: Sequence[str],
+    *,
+    max_tokens: float,
+    max_age_s: float = MAX_AGE_S,
+    past: Workload | None = None,
+) -> Workload:
+    """The demand of one service.
+
+    Args:
+        samples: what was measured; None if nothing was asked.
+        ready_replicas: names of the replicas that are Ready now.
+        max_tokens: longest context; where the histograms' open cells end.
+        max_age_s: older samples do not count.
+        past: the last known workload: its mix of sizes serves while requests wait but none has finished.
+    """
+    if samples is None or samples.fault:
+        return _unknown(samples.fault if samples else "no metrics were read")
+    if not ready_replicas:
+        return _unknown("no replica is Ready, so nothing measures the demand")
+    ready = set(ready_replicas)
+    usable, faults = [], []
+    for sample in samples.replicas:
+        if sample.replica not in ready:
+            continue
+        fault = sample.fault or _fault(sample, max_age_s)
+        if fault:
+            faults.append(f"{sample.replica}: {fault}")
+        else:
+            usable.append(sample)
+    coverage = len(usable) / len(ready)
+    if not usable:
+        return _unknown("; ".join(faults[:3]) or "no Ready replica has a sample yet", coverage=0.0)
+    age_s = max(sample.age_s or 0.0 for sample in usable)
+    demands = [_demand_rps(sample) for sample in usable]
+    backlog = sum(max(0.0, (sample.waiting or 0.0)) for sample in usable) / BACKLOG_DRAIN_S
+    imputed = (len(ready) - len(usable)) * max(demands)
+    rate = sum(demands) + backlog + imputed
+    reason = ""
+    if len(usable) < len(ready):
+        reason = (
+            f"{len(usable)} of {len(ready)} Ready replicas have samples; the others count as busy as the busiest"
+            + (f" ({faults[0]})" if faults else "")
+        )
+    running = sum(sample.running or 0.0 for sample in usable)
+    if rate <= 0.0 and running <= 0.0:
+        knowledge = Knowledge.ZERO if coverage >= COMPLETE else Knowledge.UNKNOWN
+        return Workload(knowledge, coverage=coverage, age_s=age_s, reason=reason, sources=("prometheus",))
+    inputs = marginal(_total(sample.prompt for sample in usable), max_tokens)
+    outputs = marginal(_total(sample.generation for sample in usable), max_tokens)
+    if inputs is None or outputs is None:
+        if past is None or not past.buckets:
+            return _unknown(
+                "requests are running, but none has finished yet: their sizes are unknown", coverage=coverage
+            )
+        factor = max(rate, past.rate_rps) / past.rate_rps
+        buckets = tuple(Bucket(b.size, b.rate_rps * factor, b.input_range) for b in past.buckets)
+        return Workload(
+            Knowledge.VALUE,
+            buckets,
+            past.input_edges,
+            coverage,
+            age_s,
+            past.uncertainty,
+            reason or "sizes are those last seen",
+            ("prometheus",),
+        )
+    finished = _total(sample.generation for sample in usable)
+    seen = (finished.total_rps if finished else 0.0) * samples.window_s
+    buckets, edges = _buckets(inputs, outputs, rate)
+    return Workload(
+        Knowledge.VALUE,
+        buckets,
+        edges,
+        coverage,
+        age_s,
+        # One standard error of a count: with few requests the histogram itself is uncertain.
+        uncertainty=1.0 / math.sqrt(max(seen, 1.0)),
+        reason=reason,
+        sources=("prometheus",),
+    )
+
+
+def _unknown(reason: str, coverage: float = 0.0) -> Workload:
+    return Workload(Knowledge.UNKNOWN, coverage=coverage, reason=reason)
+
+
+def _fault(sample: ReplicaSample, max_age_s: float) -> str:
+    """Why a sample does not count; empty if it does."""
+    if None in (sample.age_s, sample.started_rps, sample.prompt, sample.generation, sample.running):
+        return "metrics are missing"
+    assert sample.age_s is not None
+    assert sample.started_rps is not None
+    assert sample.prompt is not None
+    assert sample.generation is not None
+    if sample.age_s > max_age_s:
+        return f"the newest sample is {sample.age_s:.0f} s old"
+    numbers = [sample.started_rps, sample.running or 0.0, sample.waiting or 0.0]
+    for histogram in (sample.prompt, sample.generation):
+        numbers += [*histogram.rates_rps, histogram.tokens_per_s]
+    if any(not math.isfinite(number) for number in numbers):
+        return "a metric is not a finite number"
+    if any(number < 0 for number in numbers):
+        return "a rate is negative"
+    return ""
+
+
+def _demand_rps(sample: ReplicaSample) -> float:
+    """Requests per second that arrive at a replica: those that start, or finish if more, and what its queue gains."""
+    finished = sample.generation.total_rps if sample.generation else 0.0
+    growth = sample.waiting_growth_rps or 0.0
+    return max(sample.started_rps or 0.0, finished) + (growth if math.isfinite(growth) and growth > 0 else 0.0)
+
+
+def _total(histograms: Iterable[HistogramRate | None]) -> HistogramRate | None:
+    """Sum of histograms, over the union of their edges.
+
+    Replicas with different max_model_len have different edges; a cell is kept where its own histogram put it, and
+    cumulative counts at another's edges are interpolated on a log scale by `marginal`, so edges need not agree.
+    """
+    present = [histogram for histogram in histograms if histogram is not None and histogram.total_rps > 0]
+    if not present:
+        return None
+    cells: dict[float, float] = {}
+    for histogram in present:
+        for edge, rate in zip(histogram.edges, histogram.rates_rps, strict=True):
+            cells[edge] = cells.get(edge, 0.0) + rate
+    edges = tuple(sorted(cells))
+    return HistogramRate(edges, tuple(cells[edge] for edge in edges), sum(h.tokens_per_s for h in present))
+
+
+def _buckets(inputs: Marginal, outputs: Marginal, rate_rps: float) -> tuple[tuple[Bucket, ...], tuple[float, ...]]:
+    edges = inputs.edges[:-1]
+    buckets = tuple(
+        Bucket(Size(i, o), rate_rps * weight, index)
+        for (i, o), weight, index in independent(inputs, outputs)
+        if weight > 0
+    )
+    return buckets, edges
