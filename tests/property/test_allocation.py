@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from medley.allocation.backends.milp import Backend, Demand, Options, SolveStatus, solve
 from medley.allocation.joint import allocate_all
 from medley.allocation.problem import Outcome, Problem, Supply, Variant
@@ -26,7 +27,9 @@ def problems(draw: st.DrawFn, routing: RoutingMode | None = None, limited: bool 
     ranges = draw(st.integers(1, 3))
     outputs = draw(st.integers(1, 2))
     buckets = tuple(
-        Bucket(Size(100.0 * (r + 1), 50.0 * (o + 1)), draw(st.floats(0.01, 8)), r) for r in range(ranges) for o in range(outputs)
+        Bucket(Size(100.0 * (r + 1), 50.0 * (o + 1)), draw(st.floats(0.01, 8)), r)
+        for r in range(ranges)
+        for o in range(outputs)
     )
     variants, supplies = [], []
     for number in range(draw(st.integers(1, 3))):
@@ -38,13 +41,24 @@ def problems(draw: st.DrawFn, routing: RoutingMode | None = None, limited: bool 
         variants.append(Variant(f"v{number}", f"p{number}", f"gpu{number}", OD, 1, 1, 0.9, throughput))
         limit = draw(st.none() | st.integers(1, 30)) if limited else None
         supplies.append(
-            Supply(f"p{number}", draw(st.sampled_from([1, 2, 4])), ((OD, draw(st.floats(0.2, 9))),), limit,
-                   committed_left=draw(st.integers(0, 2)))
+            Supply(
+                f"p{number}",
+                draw(st.sampled_from([1, 2, 4])),
+                ((OD, draw(st.floats(0.2, 9))),),
+                limit,
+                committed_left=draw(st.integers(0, 2)),
+            )
         )
     return Problem(
-        "ns/s", buckets, tuple(100.0 * (r + 1) for r in range(ranges - 1)), draw(st.sampled_from([1.0, 1.1, 1.5])),
-        tuple(variants), tuple(supplies), routing or draw(st.sampled_from(list(RoutingMode))),
-        min_replicas=draw(st.integers(0, 2)), min_mix_saving=0.0,
+        "ns/s",
+        buckets,
+        tuple(100.0 * (r + 1) for r in range(ranges - 1)),
+        draw(st.sampled_from([1.0, 1.1, 1.5])),
+        tuple(variants),
+        tuple(supplies),
+        routing or draw(st.sampled_from(list(RoutingMode))),
+        min_replicas=draw(st.integers(0, 2)),
+        min_mix_saving=0.0,
     )
 
 
@@ -151,7 +165,10 @@ def test_services_that_share_pools_stay_within_them_together(parts: list[Problem
     for pool in pools:
         nodes = sum(count for name, _, count in joint.nodes if name == pool.name)
         gpus = sum(
-            allocation.count(v.name) * v.gpus for _, allocation in joint.allocations for v in first.variants if v.pool == pool.name
+            allocation.count(v.name) * v.gpus
+            for _, allocation in joint.allocations
+            for v in first.variants
+            if v.pool == pool.name
         )
         assert nodes == math.ceil(gpus / pool.gpus_per_node)
         assert pool.max_nodes is None or nodes <= pool.max_nodes

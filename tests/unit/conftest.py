@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from medley.api.convert import Resources, parse
 from medley.api.manifests import read_manifests
 

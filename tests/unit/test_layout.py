@@ -20,8 +20,19 @@ def test_operator_folder_does_not_shadow_the_standard_library() -> None:
 
 def test_the_first_slice_has_its_rooms() -> None:
     assert {
-        "model", "ports", "workload", "profiles", "allocation", "planning", "cycle", "api", "telemetry", "actuation",
-        "controller", "lab", "cli",
+        "model",
+        "ports",
+        "workload",
+        "profiles",
+        "allocation",
+        "planning",
+        "cycle",
+        "api",
+        "telemetry",
+        "actuation",
+        "controller",
+        "lab",
+        "cli",
     } <= set(ROOMS)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from medley.model.workload import Size
 from medley.profiles.profile import Grid
 from medley.profiles.step import LatencyTarget, StepModel, Unservable
@@ -11,7 +12,12 @@ L4 = StepModel(71.6, 0.17, 0.00057, 0.166, 41_000)
 
 models = st.builds(
     StepModel,
-    st.floats(1, 100), st.floats(0, 1), st.floats(0, 0.01), st.floats(0, 1), st.integers(1_000, 1_000_000), st.integers(1, 512),
+    st.floats(1, 100),
+    st.floats(0, 1),
+    st.floats(0, 0.01),
+    st.floats(0, 1),
+    st.integers(1_000, 1_000_000),
+    st.integers(1, 512),
 )
 sizes = st.builds(Size, st.floats(1, 8000), st.floats(1, 2000))
 

@@ -1,7 +1,8 @@
 """A small JSON client for the API server: paths in, plain dicts out, watches that survive what happens to watches.
 
-The lab writes parts of objects that only a kubelet or a cloud writes (pod and node status), often and from several
-threads. Plain JSON is the shortest way to do that, and unlike the typed models it rejects no field it does not know.
+Everything read from or written to a cluster goes through here. Much of it is partial: server-side apply of the fields we
+own, status of pods and nodes in the lab. Plain JSON serves that best: unlike typed models it rejects no field it does
+not know.
 """
 
 from __future__ import annotations
@@ -166,7 +167,8 @@ class Mirror:
 
     `on_object` gets every object that is new or changed, and again all of them after the watch had to be renewed by a
     list; `on_gone` gets those that vanished, also when that happened while the watch was down. Errors of the server,
-    dead connections and expired watches (410) lead to another list after a pause, never to the end of the thread.
+    dead connections and expired watches (410) lead to another list after a pause, never to the end of the thread. So
+    does a TransientError of a callback, which is thereby told again.
     """
 
     _PAUSES_S = (0.1, 0.3, 1.0, 3.0)
@@ -283,5 +285,7 @@ class Mirror:
             return
         try:
             callback(item)
+        except TransientError:  # it could not act on this now: list again, so that it is told again
+            raise
         except Exception:  # a broken callback must not end the watch for everybody else
             _log.exception("handling %s %s", self._path, item["metadata"]["name"])

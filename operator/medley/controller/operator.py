@@ -57,6 +57,11 @@ async def _run(
 
 
 def _configure(registry: kopf.OperatorRegistry) -> None:
+    # A registry of our own comes without kopf's default login.
+    @kopf.on.login(registry=registry, id="login")
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
     @kopf.on.startup(registry=registry, id="settings")
     async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
         # No list/watch of CRDs and namespaces: rights we do not need.

@@ -11,9 +11,12 @@ of each slot is a new request's prefill, so the mean step with b running request
 
     s(b) = α + b·(β + γ·(i + o/2) + π·i/o)     and the rate is     r(b) = b / (o·s(b)).
 
-Requests arrive at random, so the number running varies: as in an M/G/∞ queue it is Poisson around its mean b. The SLO
-is kept at percentile q when the occupancy at that percentile, b_q = b + z_q·√b, still keeps it. TTFT is one step, the
-prefill itself and the wait behind other prefills (an M/M/1 tail, an upper estimate).
+Requests arrive at random, so the number running varies around its mean b, more than in an M/G/∞ queue (variance b):
+a longer step keeps requests longer. The diffusion estimate is the variance b·s(b)/α. The SLO is kept at percentile q
+when b_q = b + z_q·√(b·s(b)/α) running requests still keep it, while z_q·√b more prefills than the mean fall into a
+request's life. TTFT is one step, the prefill itself and the wait behind other prefills (an M/M/1 tail, an upper estimate).
+
+Simulated engines bear this out (tests/unit/test_vllm_engine.py).
 """
 
 from __future__ import annotations
@@ -105,10 +108,11 @@ class StepModel:
             return 1000.0 * batch / (o * self.mean_step_ms(size, batch))
 
         def refusal(batch: float) -> Unservable | None:
-            occupied = max(1.0, batch + z * math.sqrt(batch))
+            spread = math.sqrt(batch * self.mean_step_ms(size, batch) / self.base_ms)
+            occupied = max(1.0, batch + z * spread)
             if occupied > max(most, 1.0):
                 return Unservable.KV_DOES_NOT_FIT
-            step = self.mean_step_ms(size, occupied)
+            step = self.mean_step_ms(size, occupied) + z * math.sqrt(batch) * self.prefill_ms_per_token * i / o
             # A request's own prefill is one step and not part of its TPOT, which begins after the first token.
             if target.tpot_ms is not None and step > target.tpot_ms:
                 return Unservable.TPOT_AT_BATCH_1

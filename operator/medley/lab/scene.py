@@ -1,0 +1,260 @@
+"""Everything the loop needs, put together on one machine: what the demo and the end-to-end tests stand on.
+
+Control plane, node groups for the example's pools, fake kubelet with a simulated server behind each pod, Prometheus,
+the operator as a process of its own, and a gateway. Leaving the scene leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from medley.actuation.cluster_api import ClusterApi, PatchType
+from medley.allocation.assemble import variant_name
+from medley.api.convert import parse
+from medley.api.crds import KINDS, crd
+from medley.api.manifests import read_manifests
+from medley.lab.control_plane import ControlPlane
+from medley.lab.engines import SimulatedEngines
+from medley.lab.fake_kubelet import FakeKubelet
+from medley.lab.gateway import Gateway
+from medley.lab.node_group import NODE_GROUPS_PATH, NodeGroupController, node_group
+from medley.lab.pods import PodFate, PodInfo
+from medley.lab.processes import SupervisedProcess
+from medley.lab.prometheus import PrometheusServer
+from medley.model.errors import TransientError
+from medley.model.objects import API_VERSION, Pool, ServiceKey
+from medley.profiles.step import StepModel
+
+Json = dict[str, Any]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSettings:
+    """How fast things happen, in seconds: shorter than in real life, so that a demo shows in minutes what takes hours.
+
+    Attributes:
+        node_delay_s: from asking for a node to its being there.
+        ready_delay_s: from a container's start to Ready (image pull, weights).
+        interval_s: between planning cycles.
+        stabilisation_s: before a fall of demand is followed.
+        window_s: range of the rates.
+        seed: of everything random.
+    """
+
+    node_delay_s: float = 2.0
+    ready_delay_s: float = 3.0
+    interval_s: float = 4.0
+    stabilisation_s: float = 20.0
+    window_s: float = 12.0
+    seed: int = 1
+
+
+class Scene:
+    """A whole small world, as a context manager.
+
+    Args:
+        manifests: objects to apply; pools whose provider is a NodeGroup get one.
+        settings: how fast things happen.
+        control_plane: one to use; None starts one.
+        progress: told what is going on.
+        fate: what becomes of each pod.
+    """
+
+    def __init__(
+        self,
+        manifests: Sequence[Path],
+        settings: SceneSettings | None = None,
+        *,
+        control_plane: ControlPlane | None = None,
+        progress: Progress = lambda _: None,
+        fate: Callable[[PodInfo], PodFate] = lambda _: PodFate.READY,
+    ) -> None:
+        self.settings = settings or SceneSettings()
+        self.manifests = read_manifests(manifests)
+        self.resources = parse(self.manifests)
+        self._given = control_plane
+        self._progress = progress
+        self._fate = fate
+        self._exit = contextlib.ExitStack()
+        self._operator: SupervisedProcess | None = None
+        self._operators = 0
+        self.control_plane: ControlPlane
+        self.api: ClusterApi
+        self.directory: Path
+        self.prometheus: PrometheusServer
+        self.kubelet: FakeKubelet
+        self.engines: SimulatedEngines
+        self.gateways: dict[ServiceKey, Gateway] = {}
+
+    def __enter__(self) -> Scene:
+        with contextlib.ExitStack() as stack:
+            self._exit = stack
+            self._raise()
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop_operator()
+        self._exit.close()
+
+    def _raise(self) -> None:
+        enter = self._exit.enter_context
+        self.directory = Path(enter(tempfile.TemporaryDirectory(prefix="medley-scene-")))
+        if self._given is not None:
+            self.control_plane = self._given
+        else:
+            self.control_plane = enter(ControlPlane.start(progress=self._progress))
+        kubeconfig = self.control_plane.kubeconfig
+        self.api = self.control_plane.api()
+        self._exit.callback(self.api.close)
+        self._progress("control plane is up")
+        install_crds(self.api)
+        enter(NodeGroupController(kubeconfig))
+        for pool in self.resources.pools:
+            self._node_group(pool)
+        self.engines = SimulatedEngines(self.speeds(), seed=self.settings.seed)
+        self._exit.callback(self.engines.close)
+        self.kubelet = FakeKubelet(
+            kubeconfig, ready_delay_s=self.settings.ready_delay_s, backend=self.engines, fate=self._fate
+        ).start()
+        self._exit.callback(self.kubelet.stop)
+        self.prometheus = PrometheusServer.start(kubeconfig, scrape_interval_s=1.0, progress=self._progress)
+        self._exit.callback(self.prometheus.stop)
+        self._progress("Prometheus is up")
+        for service in self.resources.services:
+            gateway = Gateway(kubeconfig, service.key, clock=time.time, rng=random.Random(self.settings.seed)).start()
+            self.gateways[service.key] = gateway
+            self._exit.callback(gateway.stop)
+
+    def speeds(self) -> Mapping[str, StepModel]:
+        """Step model by variant, from the profiles; variants without a linear profile have no pods in the lab."""
+        profiles = {(p.key.model, p.key.gpu, p.key.tensor_parallel_size): p.linear for p in self.resources.profiles}
+        pools = {pool.name: pool for pool in self.resources.pools}
+        out: dict[str, StepModel] = {}
+        for service in self.resources.services:
+            for spec in service.variants:
+                pool = pools.get(spec.pool)
+                model = profiles.get((service.model_name, pool.gpu, spec.tensor_parallel_size)) if pool else None
+                if pool is None or model is None:
+                    continue
+                for offering in pool.offerings:
+                    out[variant_name(spec, offering.capacity_type)] = model
+        return out
+
+    def apply_manifests(self) -> None:
+        """Apply the objects, as a user would."""
+        for manifest in self.manifests:
+            apply(self.api, manifest)
+
+    def start_operator(self, *arguments: str) -> SupervisedProcess:
+        """Start `medley run` as a process; its records go to `records`."""
+        self._operators += 1
+        command: list[str | Path] = [
+            Path(sys.executable), "-m", "medley.cli.main", "run",
+            "--kubeconfig", str(self.control_plane.kubeconfig),
+            "--prometheus", self.prometheus.url,
+            "--interval", str(self.settings.interval_s),
+            "--stabilisation", str(self.settings.stabilisation_s),
+            "--window", str(self.settings.window_s),
+            "--snapshot-dir", str(self.records),
+            *arguments,
+        ]  # fmt: skip
+        self._operator = SupervisedProcess.start(
+            "operator", command, log=self.directory / f"operator-{self._operators}.log"
+        )
+        return self._operator
+
+    def kill_operator(self) -> None:
+        """End it as a crash would: SIGKILL."""
+        if self._operator is not None:
+            os.kill(self._operator.pid, signal.SIGKILL)
+            self._operator.stop(grace_s=0)
+            self._operator = None
+
+    def stop_operator(self) -> None:
+        """Stop it as Kubernetes would."""
+        if self._operator is not None:
+            self._operator.stop(grace_s=10)
+            self._operator = None
+
+    @property
+    def operator_log(self) -> str:
+        """All that the operators of this scene logged."""
+        return "".join(path.read_text() for path in sorted(self.directory.glob("operator-*.log")))
+
+    @property
+    def records(self) -> Path:
+        """Where the operator writes a record of each cycle."""
+        return self.directory / "records"
+
+    def _node_group(self, pool: Pool) -> None:
+        if pool.scale is None or pool.scale.kind != "NodeGroup":
+            return
+        labels = dict(pool.node_selector)
+        instance_type = labels.get("node.kubernetes.io/instance-type", pool.name)
+        self.api.create(
+            NODE_GROUPS_PATH,
+            node_group(
+                pool.scale.name,
+                gpu=pool.gpu,
+                gpus_per_node=pool.gpus_per_node,
+                instance_type=instance_type,
+                labels=labels,
+                start_delay_s=self.settings.node_delay_s,
+            ),
+        )
+
+
+def install_crds(api: ClusterApi, timeout_s: float = 10.0) -> None:
+    """Apply Medley's CRDs and wait until they are served."""
+    for kind in KINDS:
+        api.patch(
+            f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.crd_name}",
+            crd(kind),
+            PatchType.APPLY,
+            fieldManager="medley-lab",
+            force="true",
+        )
+    deadline = time.monotonic() + timeout_s
+    for kind in KINDS:
+        while not api.exists(f"/apis/{API_VERSION}/{kind.plural}"):
+            if time.monotonic() > deadline:
+                raise TransientError(f"the CRD {kind.crd_name} is not served after {timeout_s:g} s")
+            time.sleep(0.05)
+
+
+def path_of(manifest: Mapping[str, Any]) -> str:
+    """Path of one of our objects on the API server."""
+    kind = next(kind for kind in KINDS if kind.kind == manifest["kind"])
+    metadata = manifest["metadata"]
+    if kind.scope == "Namespaced":
+        return (
+            f"/apis/{API_VERSION}/namespaces/{metadata.get('namespace') or 'default'}/{kind.plural}/{metadata['name']}"
+        )
+    return f"/apis/{API_VERSION}/{kind.plural}/{metadata['name']}"
+
+
+def apply(api: ClusterApi, manifest: Mapping[str, Any]) -> Json:
+    """Apply server-side as kubectl does, strict about unknown fields."""
+    return api.patch(
+        path_of(manifest),
+        dict(manifest),
+        PatchType.APPLY,
+        fieldManager="kubectl",
+        force="true",
+        fieldValidation="Strict",
+    )
