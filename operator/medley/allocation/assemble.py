@@ -45,6 +45,8 @@ def assemble(
     routing: RoutingMode,
     exclusive_pools: frozenset[str] = frozenset(),
     at_least: Mapping[str, int] | None = None,
+    running: Mapping[str, int] | None = None,
+    change_cost: float = 0.0,
 ) -> Assembled:
     """The allocation problem of a service.
 
@@ -94,7 +96,16 @@ def assemble(
         for offering in pool.offerings:
             name = variant_name(spec, offering.capacity_type)
             variants.append(
-                _variant(service, spec, pool, offering.capacity_type, profile, workload, (at_least or {}).get(name, 0))
+                _variant(
+                    service,
+                    spec,
+                    pool,
+                    offering.capacity_type,
+                    profile,
+                    workload,
+                    (at_least or {}).get(name, 0),
+                    (running or {}).get(name, 0),
+                )
             )
     if not variants:
         raise UserError(
@@ -113,6 +124,7 @@ def assemble(
         min_replicas=service.scaling.min_replicas,
         max_hourly_cost=service.scaling.max_hourly_cost,
         min_mix_saving=service.scaling.min_mix_saving,
+        change_cost=change_cost,
     )
     return Assembled(problem, tuple(warnings))
 
@@ -130,6 +142,7 @@ def _variant(
     profile: Profile,
     workload: Workload,
     at_least: int,
+    running: int,
 ) -> Variant:
     target = latency_target(service.slo)
 
@@ -151,6 +164,7 @@ def _variant(
         min_replicas=spec.min_replicas if capacity_type is pool.offerings[0].capacity_type else 0,
         max_replicas=spec.max_replicas,
         at_least=at_least,
+        running=running,
         usable=usable,
     )
 

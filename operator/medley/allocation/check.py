@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from medley.allocation.problem import Problem
+from medley.allocation.problem import Problem, Variant
 from medley.allocation.routing import Steering
 from medley.model.objects import CapacityType, RoutingMode
 
@@ -39,6 +39,22 @@ def cost_per_hour(problem: Problem, replicas: Mapping[str, int]) -> float:
         supply = problem.supply(pool)
         total += supply.price(capacity_type) * max(0, count - supply.committed(capacity_type))
     return total
+
+
+def change_per_hour(problem: Problem, replicas: Mapping[str, int]) -> float:
+    """$ per hour charged for the replicas that would have to be started."""
+    total = 0.0
+    for variant in problem.variants:
+        started = max(0, replicas.get(variant.name, 0) - variant.running)
+        total += started * start_cost(problem, variant)
+    return total
+
+
+def start_cost(problem: Problem, variant: Variant) -> float:
+    """$ per hour charged for starting one replica."""
+    supply = problem.supply(variant.pool)
+    per_gpu = supply.price(variant.capacity_type) / supply.gpus_per_node
+    return problem.change_cost * per_gpu * variant.gpus
 
 
 def budget_charge(problem: Problem, replicas: Mapping[str, int]) -> float:

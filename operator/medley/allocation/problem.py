@@ -22,6 +22,7 @@ class Variant:
         min_replicas: fewest replicas the user wants.
         max_replicas: most replicas the user wants; None: no limit.
         at_least: replicas that must not be taken away now (unknown demand, incomplete data).
+        running: replicas asked for now; starting more costs `change_cost` of a replica's price each.
         usable: the model runs on it at all.
     """
 
@@ -36,6 +37,7 @@ class Variant:
     min_replicas: int = 0
     max_replicas: int | None = None
     at_least: int = 0
+    running: int = 0
     usable: bool = True
 
     @property
@@ -84,7 +86,11 @@ class Supply:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Everything the allocation of one service depends on; rates are before `demand_factor`."""
+    """Everything the allocation of one service depends on; rates are before `demand_factor`.
+
+    `change_cost`: what starting one replica costs, as a share of its hourly price: the time it takes to start, paid for
+    and idle, over the time it is expected to stay. 0: what runs now does not matter.
+    """
 
     service: str
     buckets: tuple[Bucket, ...]
@@ -96,6 +102,7 @@ class Problem:
     min_replicas: int = 1
     max_hourly_cost: float | None = None
     min_mix_saving: float = 0.03
+    change_cost: float = 0.0
 
     def supply(self, pool: str) -> Supply:
         """The supply of one pool."""

@@ -9,6 +9,7 @@ from medley.allocation.backends.milp import Demand, Options, RawSolution, SolveS
 from medley.allocation.check import (
     PoolCapacity,
     budget_charge,
+    change_per_hour,
     cost_per_hour,
     equal_shares,
     limits_broken,
@@ -31,17 +32,23 @@ def allocate(problem: Problem, options: Options | None = None) -> Allocation:
     steering = steer(problem)
     best_gpu, best_single = _best_single(problem, options)
     messages: list[str] = []
-    raw = solve(problem, steering, options)
+    # What is cheapest from nothing gives the bound and the saving; what is done also counts the cost of change.
+    anew = replace(problem, change_cost=0.0)
+    raw = solve(anew, steering, options)
+    candidates = [_checked(anew, steering, raw, messages)]
     solve_ms = raw.solve_ms
-    candidates = [_checked(problem, steering, raw, messages)]
-    if best_single is not None:
-        candidates.append(_adopted(problem, steering, best_single))
-    plans = [plan for plan in candidates if plan is not None]
+    if problem.change_cost > 0 and any(variant.running for variant in problem.variants):
+        onward = solve(problem, steering, options)
+        solve_ms += onward.solve_ms
+        candidates.append(_checked(problem, steering, onward, messages))
+    solved = any(plan is not None for plan in candidates)
+    single = _adopted(problem, steering, best_single) if best_single is not None else None
+    plans = [plan for plan in (*candidates, single) if plan is not None]
     if plans:
-        chosen = min(plans, key=lambda plan: cost_per_hour(problem, plan[0]))
-        chosen = _prefer_single(problem, chosen, candidates[-1] if best_single is not None else None, messages)
+        chosen = min(plans, key=lambda plan: _charged(problem, plan))
+        chosen = _prefer_single(problem, chosen, single, messages)
         outcome = Outcome.FALLBACK
-        if candidates[0] is not None:
+        if solved:
             outcome = Outcome.OPTIMAL if raw.status is SolveStatus.OPTIMAL else Outcome.INCUMBENT
         return _allocation(
             problem, steering, outcome, chosen, raw.bound, best_gpu, best_single, messages=messages, solve_ms=solve_ms
@@ -94,6 +101,11 @@ def _without_full_plan(
 
 Plan = tuple[dict[str, int], Shares, float]
 """Replicas, shares per variant and line, served fraction."""
+
+
+def _charged(problem: Problem, plan: Plan) -> float:
+    """$ per hour of a plan with the cost of getting there."""
+    return cost_per_hour(problem, plan[0]) + change_per_hour(problem, plan[0])
 
 
 def _checked(problem: Problem, steering: Steering, raw: RawSolution, messages: list[str]) -> Plan | None:
@@ -210,7 +222,7 @@ def _prefer_single(problem: Problem, chosen: Plan, single: Plan | None, messages
     gpus = {problem.variant(name).gpu for name, count in chosen[0].items() if count}
     if single is None or len(gpus) < 2:
         return chosen
-    mixed, alone = cost_per_hour(problem, chosen[0]), cost_per_hour(problem, single[0])
+    mixed, alone = _charged(problem, chosen), _charged(problem, single)
     if alone <= 0 or (alone - mixed) / alone > problem.min_mix_saving:
         return chosen
     messages.append(

@@ -5,7 +5,7 @@ Watches can miss deletions (kopf emits none for what vanished while a watch was 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +62,9 @@ def observe(
     for item in deployments:
         by_service[_key(item)].append(item)
     ready_pods: dict[ServiceKey, list[Json]] = defaultdict(list)
+    present: Counter[tuple[ServiceKey, str]] = Counter()
     for pod in pods:
+        present[_key(pod), pod["metadata"]["labels"].get(VARIANT_LABEL, "")] += 1
         if _is_ready(pod):
             ready_pods[_key(pod)].append(pod)
     tables = {_key(item): item for item in config_maps if routing.KEY in (item.get("data") or {})}
@@ -81,6 +83,7 @@ def observe(
                         item["metadata"]["labels"].get(VARIANT_LABEL, ""),
                         int(item["spec"].get("replicas") or 0),
                         count[item["metadata"]["labels"].get(VARIANT_LABEL, "")],
+                        present[service.key, item["metadata"]["labels"].get(VARIANT_LABEL, "")],
                     )
                     for item in sorted(by_service[service.key], key=lambda item: str(item["metadata"]["name"]))
                 ),

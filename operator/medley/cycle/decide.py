@@ -132,6 +132,8 @@ def _case(
             demand_factor=factor,
             routing=routing,
             exclusive_pools=frozenset(name for name, users in listed.items() if users == 1),
+            running={variant.name: variant.desired for variant in state.variants},
+            change_cost=settings.change_cost if service.mode is Mode.AUTO else 0.0,
         )
         if held and service.mode is Mode.AUTO:
             floor = {variant.name: variant.desired for variant in state.variants}
@@ -300,7 +302,7 @@ def _pool_decisions(
                 # What cannot be attributed must not lose its node.
                 keep.add(variant.pool)
             state: VariantState | None = running.get(decision.key, {}).get(variant.name)
-            count = max(variant.desired, state.ready if state else 0)
+            count = max(variant.desired, state.present if state else 0)
             gpus[variant.pool] = gpus.get(variant.pool, 0) + count * variant.gpus
     for pool in sorted(pools.values(), key=lambda pool: pool.name):
         if pool.scale is None or pool.name in keep or "" in keep:

@@ -20,12 +20,14 @@ class Settings:
 
     Attributes:
         stabilisation_s: a fall of demand is followed after this time; a rise at once.
+        change_cost: of starting a replica, as a share of its hourly price: start-up time over expected holding time.
         relative_gap: the solver may stop this close to the optimum.
         solve_time_limit_s: per service; then the best found so far is used.
         max_sample_age_s: older samples do not count.
     """
 
     stabilisation_s: float = 300.0
+    change_cost: float = 0.15
     relative_gap: float = 0.004
     solve_time_limit_s: float = 1.0
     max_sample_age_s: float = 60.0

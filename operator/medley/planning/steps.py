@@ -11,11 +11,18 @@ from medley.allocation.problem import Problem
 
 @dataclass(frozen=True, slots=True)
 class VariantState:
-    """Replicas of one variant now: asked for, Ready."""
+    """Replicas of one variant now.
+
+    Attributes:
+        desired: asked for.
+        ready: Ready.
+        present: pods that are there at all, draining ones included: their nodes must stay.
+    """
 
     name: str
     desired: int
     ready: int
+    present: int = 0
 
 
 @dataclass(frozen=True, slots=True)

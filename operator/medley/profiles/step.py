@@ -14,7 +14,8 @@ of each slot is a new request's prefill, so the mean step with b running request
 Requests arrive at random, so the number running varies around its mean b, more than in an M/G/∞ queue (variance b):
 a longer step keeps requests longer. The diffusion estimate is the variance b·s(b)/α. The SLO is kept at percentile q
 when b_q = b + z_q·√(b·s(b)/α) running requests still keep it, while z_q·√b more prefills than the mean fall into a
-request's life. TTFT is one step, the prefill itself and the wait behind other prefills (an M/M/1 tail, an upper estimate).
+request's life. TTFT is one step, the prefill itself and the wait behind other prefills (an M/M/1 tail, an upper
+estimate).
 
 Simulated engines bear this out (tests/unit/test_vllm_engine.py).
 """

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import pulp
 
+from medley.allocation.check import start_cost
 from medley.allocation.problem import Problem
 from medley.allocation.routing import Steering
 from medley.model.objects import RoutingMode
@@ -78,7 +79,7 @@ def solve(problem: Problem, steering: Steering, options: Options, demand: Demand
     ]
     served = model.add_variable("served", 1.0 if demand is Demand.FULL else 0.0, 1.0)
     share = _add_traffic(model, problem, steering, count, served, demand)
-    cost = _add_nodes(model, problem, count)
+    cost = _add_nodes(model, problem, count) + _add_starts(model, problem, count)
     model += pulp.lpSum(count) >= problem.min_replicas, "min_replicas"
     for j, variant in enumerate(problem.variants):
         if not variant.usable and not variant.floor:
@@ -186,6 +187,17 @@ def _add_nodes(model: pulp.LpProblem, problem: Problem, count: list[pulp.LpVaria
             model += pulp.lpSum(nodes) <= supply.nodes_left, f"limit_{p}"
     if problem.max_hourly_cost is not None and charge:
         model += pulp.lpSum(charge) <= problem.max_hourly_cost, "budget"
+    return cost
+
+
+def _add_starts(model: pulp.LpProblem, problem: Problem, count: list[pulp.LpVariable]) -> list[pulp.LpAffineExpression]:
+    """Cost terms of starting replicas; none where change costs nothing."""
+    cost: list[pulp.LpAffineExpression] = []
+    if problem.change_cost > 0:
+        for j, variant in enumerate(problem.variants):
+            started = model.add_variable(f"started_{j}", 0, None)
+            model += started >= count[j] - variant.running, f"start_{j}"
+            cost.append(start_cost(problem, variant) * started)
     return cost
 
 
