@@ -1,8 +1,7 @@
 """A small JSON client for the API server: paths in, plain dicts out, watches that survive what happens to watches.
 
 Everything read from or written to a cluster goes through here. Much of it is partial: server-side apply of our own
-fields, status of pods and nodes in the lab. Plain JSON serves that best: unlike typed models it rejects no field it does
-not know.
+fields, status of pods and nodes in the lab. Plain JSON serves that best: unlike typed models it rejects no field.
 """
 
 from __future__ import annotations

@@ -56,9 +56,12 @@ def parse(manifests: Sequence[Manifest]) -> Resources:
     profiles: dict[ProfileKey, Profile] = {}
     engines: list[tuple[ServiceKey, EngineSpec]] = []
     errors: list[tuple[str, UserError]] = []
+    seen: set[str] = set()
     for manifest in manifests:
         name = identity(manifest)
         try:
+            if name in seen:
+                raise UserError("there are two objects of this name", field="metadata.name", fix="Keep one of the two")
             match manifest.get("kind"):
                 case "LLMService":
                     service, engine = to_service(manifest)
@@ -81,6 +84,7 @@ def parse(manifests: Sequence[Manifest]) -> Resources:
                         field="kind",
                         fix="Use LLMService, GPUPool or ThroughputProfile",
                     )
+            seen.add(name)
         except UserError as error:
             errors.append((name, error))
     return Resources(tuple(services), tuple(pools), tuple(profiles.values()), tuple(engines), tuple(errors))
@@ -88,7 +92,9 @@ def parse(manifests: Sequence[Manifest]) -> Resources:
 
 def identity(manifest: Manifest) -> str:
     """Kind/namespace/name, or Kind/name for what has no namespace."""
-    metadata = manifest.get("metadata") or {}
+    metadata = manifest.get("metadata")
+    if not isinstance(metadata, Mapping):
+        metadata = {}
     parts = [manifest.get("kind") or "?"]
     if manifest.get("kind") == "LLMService":
         parts.append(metadata.get("namespace") or "default")
@@ -242,8 +248,8 @@ def to_profile(manifest: Manifest) -> Profile:
 
 def _spec(manifest: Manifest, model: type[SpecT]) -> SpecT:
     metadata = manifest.get("metadata")
-    if not isinstance(metadata, Mapping) or not metadata.get("name"):
-        raise UserError("missing", field="metadata.name", fix="Give the object a name")
+    if not isinstance(metadata, Mapping) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
+        raise UserError("missing or not a string", field="metadata.name", fix="Give the object a name")
     if manifest.get("apiVersion") != API_VERSION:
         raise UserError(f"is {manifest.get('apiVersion')!r}", field="apiVersion", fix=f"Use {API_VERSION}")
     try:
@@ -255,6 +261,7 @@ def _spec(manifest: Manifest, model: type[SpecT]) -> SpecT:
 _FIXES = {
     "extra_forbidden": "Remove it, or check its spelling and place",
     "missing": "Add it",
+    "model_type": "Give an object with its fields",
     "finite_number": "Give a finite number",
     "string_type": 'Put it in quotes, as in "0.8048"',
 }

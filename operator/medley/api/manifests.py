@@ -38,11 +38,12 @@ def _read(file: Path) -> list[dict[str, Any]]:
     for number, document in enumerate(documents):
         if document is None:
             continue
-        if not isinstance(document, dict):
+        items = document.get("items") if isinstance(document, dict) and document.get("kind") == "List" else [document]
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise UserError(
-                "is not an object",
+                "is not an object, or a List whose items are objects",
                 field=f"{file}, document {number + 1}",
-                fix="Each document needs apiVersion, kind, metadata and spec",
+                fix="Each object needs apiVersion, kind, metadata and spec",
             )
-        out.extend(document["items"] if document.get("kind") == "List" else [document])
+        out.extend(items)
     return out

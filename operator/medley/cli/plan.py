@@ -96,6 +96,9 @@ def plan(
     for service in resources.services:
         workload = _workload(service, given)
         if rate_rps is not None:
+            if rate_rps > 0 and not workload.buckets:
+                fix = f"Give LLMService/{service.key} points with a rate above 0"
+                raise UserError("there are no sizes to give this rate to", field="--rate", fix=fix)
             workload = at_rate(workload, rate_rps)
         assembled = assemble(
             service,
@@ -130,7 +133,10 @@ def read_workload(path: Path) -> Workload:
         UserError: the file cannot be read or holds something else.
     """
     if path.suffix == ".csv":
-        trace = read_trace(path)
+        try:
+            trace = read_trace(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot be read: {error}", field=str(path), fix="Check the path") from None
         if len(trace) < 2 or trace[-1].at_s <= trace[0].at_s:
             raise UserError("a trace needs two requests at different times", field=str(path))
         return from_requests(

@@ -36,6 +36,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--snapshot-dir", type=Path, help="write each cycle's snapshot and decision here (last 50 kept)"
     )
+    parser.add_argument(
+        "--change-cost",
+        type=float,
+        default=0.15,
+        metavar="SHARE",
+        help="cost of starting a replica as a share of its hourly price: start-up time over expected holding time "
+        "(default 0.15)",
+    )
     parser.add_argument("--verbose", action="store_true", help="log debug messages")
     parser.set_defaults(run=run)
 
@@ -45,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("interval", "stabilisation", "window"):
         if not getattr(args, name) > 0:
             raise UserError("must be above 0", field=f"--{name}")
+    if not 0 <= args.change_cost <= 10:
+        raise UserError("must be between 0 and 10", field="--change-cost")
     logging.basicConfig(
         level=logging.DEBUG if args.verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -67,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     run_operator(
         kubeconfig,
         metrics,
-        Settings(stabilisation_s=args.stabilisation, max_sample_age_s=args.window / 2),
+        Settings(stabilisation_s=args.stabilisation, max_sample_age_s=args.window / 2, change_cost=args.change_cost),
         LoopSettings(args.interval, args.snapshot_dir),
     )
     return 0

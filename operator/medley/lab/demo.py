@@ -30,7 +30,7 @@ from medley.workload.estimate import COMPLETE
 RATE_LEVEL = 0.8
 """Share of the recorded rate (5.5 req/s) that the demo sends as its 1 ×."""
 
-SHAPE = Shape(((0.0, 0.3), (0.12, 0.6), (0.40, 3.0), (0.60, 3.0), (0.80, 0.8), (1.0, 0.8)))
+SHAPE = Shape(((0.0, 0.2), (0.1, 0.3), (0.5, 3.0), (0.6, 3.0), (0.8, 0.8), (1.0, 0.8)))
 """Laid over the trace, which swings too little in two minutes to show anything: a rise to three times and back."""
 
 ROUND_S = 120.0
@@ -183,8 +183,8 @@ def _first_deployment(
         if scaled_up:
             now_s = time.monotonic()
             progress(
-                f"first Deployment scaled: {scaled_up[0]['metadata']['name']}, {now_s - applied_s:.1f} s after the example "
-                f"was applied, {now_s - began_s:.1f} s after the start"
+                f"first Deployment scaled: {scaled_up[0]['metadata']['name']}, {now_s - applied_s:.1f} s after the "
+                f"example was applied, {now_s - began_s:.1f} s after the start"
             )
             return
         time.sleep(0.2)
@@ -256,7 +256,7 @@ def _picture(
         f"cost       {cost} $/h; best single GPU type {single} $/h; saved {status.get('savedPercent', '-')}",
         f"latency    TPOT p{q:g} {_ms(tpot)} of {service.slo.tpot_ms:g} ms; "
         f"TTFT p{q:g} {_ms(ttft)} of {service.slo.ttft_ms or 0:g} ms (last {LATENCY_WINDOW_S:.0f} s, at the client)",
-        f"SLO met    {met:.1%} of {len(outcomes)} requests; {generator.in_flight} under way",
+        f"SLO met    {_share(met)} of {len(outcomes)} requests; {generator.in_flight} under way",
         f"mixes      {len(tally.mixes)} so far, {len(tally.gpus)} GPU types",
         f"state      {optimised['reason'] + ': ' + optimised['message'] if optimised else '-'}",
     ]
@@ -265,13 +265,17 @@ def _picture(
     )
     line = (
         f"{generator.elapsed_s:5.0f} s  {known:>11}  {mix or 'nothing'}  {cost} $/h (best single {single})  "
-        f"TPOT p{q:g} {_ms(tpot)}, TTFT {_ms(ttft)}, SLO met {met:.1%}"
+        f"TPOT p{q:g} {_ms(tpot)}, TTFT {_ms(ttft)}, SLO met {_share(met)}"
     )
     return Group(table, Text("\n".join(lines))), line
 
 
 def _ms(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.0f} ms"
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1%}"
 
 
 def _sparkline(values: list[float], width: int = 60) -> str:

@@ -50,14 +50,16 @@ class SceneSettings:
         interval_s: between planning cycles.
         stabilisation_s: before a fall of demand is followed.
         window_s: range of the rates.
+        change_cost: of starting a replica, as a share of its hourly price.
         seed: of everything random.
     """
 
     node_delay_s: float = 2.0
-    ready_delay_s: float = 3.0
-    interval_s: float = 4.0
+    ready_delay_s: float = 2.0
+    interval_s: float = 3.0
     stabilisation_s: float = 20.0
-    window_s: float = 12.0
+    window_s: float = 10.0
+    change_cost: float = 0.3
     seed: int = 1
 
 
@@ -170,6 +172,8 @@ class Scene:
             "--interval", str(self.settings.interval_s),
             "--stabilisation", str(self.settings.stabilisation_s),
             "--window", str(self.settings.window_s),
+            "--change-cost",
+            str(self.settings.change_cost),
             "--snapshot-dir", str(self.records),
             *arguments,
         ]  # fmt: skip

@@ -20,6 +20,9 @@ MAX_AGE_S = 60.0
 BACKLOG_DRAIN_S = 30.0
 """A backlog is planned to be worked off in this time, on top of what keeps arriving."""
 
+STEADY_UNFINISHED = 0.2
+"""Share by which starts may exceed completions without a correction: rates over short windows differ by chance."""
+
 COMPLETE = 0.95
 """Share of Ready replicas that samples must cover before anything may shrink (DESIGN §6 rule 2)."""
 
@@ -94,6 +97,8 @@ def estimate(
         )
     finished = _total(sample.generation for sample in usable)
     seen = (finished.total_rps if finished else 0.0) * samples.window_s
+    started = sum(sample.started_rps or 0.0 for sample in usable)
+    outputs = _with_unfinished(outputs, started, finished.total_rps if finished else 0.0)
     buckets, edges = _buckets(inputs, outputs, rate)
     return Workload(
         Knowledge.VALUE,
@@ -133,10 +138,28 @@ def _fault(sample: ReplicaSample, max_age_s: float) -> str:
 
 
 def _demand_rps(sample: ReplicaSample) -> float:
-    """Requests per second that arrive at a replica: those that start, or finish if more, and what its queue gains."""
-    finished = sample.generation.total_rps if sample.generation else 0.0
+    """Requests per second that arrive at a replica: those that start, and what its queue gains.
+
+    Not those that finish: when traffic moves from one replica to another they would be counted at both.
+    """
     growth = sample.waiting_growth_rps or 0.0
-    return max(sample.started_rps or 0.0, finished) + (growth if math.isfinite(growth) and growth > 0 else 0.0)
+    return (sample.started_rps or 0.0) + (growth if math.isfinite(growth) and growth > 0 else 0.0)
+
+
+def _with_unfinished(outputs: Marginal, started_rps: float, finished_rps: float) -> Marginal:
+    """Output lengths, corrected for requests that have begun and not finished.
+
+    Short outputs finish first, so under a rise the histogram shows too short a mix. A share of unfinished requests that
+    a steady state would not have is taken to be as long as the longest cell seen.
+    """
+    if started_rps <= 0.0:
+        return outputs
+    unfinished = 1.0 - finished_rps / started_rps - STEADY_UNFINISHED
+    if unfinished <= 0.0:
+        return outputs
+    weights = [weight * (1.0 - unfinished) for weight in outputs.weights]
+    weights[-1] += unfinished
+    return Marginal(outputs.edges, outputs.means, tuple(weights))
 
 
 def _total(histograms: Iterable[HistogramRate | None]) -> HistogramRate | None:
