@@ -53,7 +53,7 @@ def settled(world: World) -> World:
 CASES = {
     "unknown-pool": (service("unknown-pool", pools=["h9000"]), "Ready", "spec.variants[0].pool", "Create it"),
     "no-profile": (
-        service("no-profile", variants=[{"pool": "l4", "tensorParallelSize": 1}], model={"name": "other/model"}),
+        service("no-profile", model={"name": "other/model"}),
         "Ready", "ThroughputProfile", "another model",
     ),
     "slo-nobody-meets": (

@@ -1,0 +1,165 @@
+"""The cycle on snapshots made by hand: what is decided when data are whole, missing, or wrong."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medley.api.convert import Resources
+from medley.cycle.decide import decide
+from medley.cycle.decision import ServiceDecision, Truth
+from medley.cycle.snapshot import ServiceState, Settings, Snapshot
+from medley.model.objects import Mode, RoutingMode, Slo, StaticPoint, VariantSpec
+from medley.model.samples import HistogramRate, ReplicaSample, ServiceSamples
+from medley.model.workload import Size
+from medley.planning.demand import PastDemand
+from medley.planning.steps import VariantState
+
+NOW = 1_000_000.0
+WINDOW = 60.0
+
+
+def replica(name: str, rate: float) -> ReplicaSample:
+    prompt = HistogramRate((500.0, 1000.0, 2000.0, math.inf), (rate / 2, rate / 4, rate / 4, 0.0), rate * 700)
+    output = HistogramRate((100.0, 200.0, 500.0, math.inf), (rate / 4, rate / 2, rate / 4, 0.0), rate * 180)
+    return ReplicaSample(name, "", 1.0, prompt, output, rate, running=rate * 5, waiting=0.0, waiting_growth_rps=0.0)
+
+
+def snapshot(
+    chat: Resources,
+    *,
+    running: dict[str, int],
+    samples: ServiceSamples | None,
+    past_rps: float | None = None,
+    acknowledged: RoutingMode | None = None,
+    mode: Mode = Mode.AUTO,
+) -> Snapshot:
+    service = replace(chat.services[0], mode=mode)
+    names = tuple(f"{variant}-{n}" for variant, count in running.items() for n in range(count))
+    past = () if past_rps is None else tuple(PastDemand(NOW - t, past_rps) for t in range(100, 0, -5))
+    state = ServiceState(
+        service.key, tuple(VariantState(name, count, count, count) for name, count in running.items()), names,
+        acknowledged, past,
+    )  # fmt: skip
+    return Snapshot(
+        NOW, Settings(stabilisation_s=WINDOW), (service,), chat.pools, chat.profiles, (state,),
+        () if samples is None else (samples,),
+    )  # fmt: skip
+
+
+def whole(chat: Resources, running: dict[str, int], rate: float) -> ServiceSamples:
+    names = [f"{variant}-{n}" for variant, count in running.items() for n in range(count)]
+    return ServiceSamples(chat.services[0].key, 60.0, tuple(replica(name, rate / len(names)) for name in names))
+
+
+def only(snap: Snapshot) -> ServiceDecision:
+    (decision,) = decide(snap).services
+    return decision
+
+
+def desired(decision: ServiceDecision) -> dict[str, int]:
+    return {variant.name: variant.desired for variant in decision.variants if variant.desired}
+
+
+def test_the_same_snapshot_gives_the_same_decision(chat: Resources) -> None:
+    snap = snapshot(chat, running={"l4": 2}, samples=whole(chat, {"l4": 2}, 6.0), past_rps=6.0)
+    first, second = only(snap), only(snap)
+    assert desired(first) == desired(second)
+    assert first.shares == second.shares
+
+
+def test_with_complete_data_it_shrinks(chat: Resources) -> None:
+    running = {"l40s": 6}
+    decision = only(snapshot(chat, running=running, samples=whole(chat, running, 0.5), past_rps=0.5))
+    assert not decision.held
+    assert sum(v.planned for v in decision.variants) == 2
+
+
+FAULTS = {
+    "no samples": None,
+    "Prometheus down": "down",
+    "one replica missing": "missing",
+    "one replica NaN": "nan",
+    "operator just started": "fresh",
+}
+
+
+@pytest.mark.parametrize("case", list(FAULTS))
+@given(counts=st.dictionaries(st.sampled_from(["l4", "a10g", "l40s", "h100"]), st.integers(1, 4), min_size=1),
+       rate=st.floats(0.0, 20.0))  # fmt: skip
+@settings(max_examples=15, deadline=None)
+def test_missing_data_never_scales_down(chat: Resources, case: str, counts: dict[str, int], rate: float) -> None:
+    samples: ServiceSamples | None = whole(chat, counts, rate)
+    assert samples is not None
+    past: float | None = rate
+    if case == "no samples":
+        samples = None
+    elif case == "Prometheus down":
+        samples = replace(samples, replicas=(), fault="Prometheus does not answer")
+    elif case == "one replica missing":
+        samples = replace(samples, replicas=samples.replicas[1:])
+    elif case == "one replica NaN":
+        broken = replace(samples.replicas[0], started_rps=math.nan)
+        samples = replace(samples, replicas=(broken, *samples.replicas[1:]))
+    else:
+        past = None
+    decision = only(snapshot(chat, running=counts, samples=samples, past_rps=past))
+    assert decision.held
+    got = desired(decision)
+    assert all(got.get(name, 0) >= count for name, count in counts.items())
+    for pool in decide(snapshot(chat, running=counts, samples=samples, past_rps=past)).pools:
+        assert pool.nodes >= counts.get(pool.pool, 0)
+
+
+def test_unknown_demand_raises_to_the_floor(chat: Resources) -> None:
+    decision = only(snapshot(chat, running={}, samples=None))
+    assert sum(desired(decision).values()) == 2
+    known = decision.finding("WorkloadKnown")
+    assert known is not None
+    assert known.status is Truth.FALSE
+
+
+def test_planned_for_service_until_a_router_acknowledges(chat: Resources) -> None:
+    running = {"l40s": 2}
+    samples = whole(chat, running, 5.0)
+    assert only(snapshot(chat, running=running, samples=samples, past_rps=5.0)).routing is RoutingMode.SERVICE
+    steered = only(snapshot(chat, running=running, samples=samples, past_rps=5.0, acknowledged=RoutingMode.INPUT_RANGE))
+    assert steered.routing is RoutingMode.INPUT_RANGE
+    for column in zip(*(row for _, row in steered.shares), strict=True):
+        assert sum(column) == pytest.approx(1.0)
+    assert all(len(row) == len(steered.input_edges) + 1 for _, row in steered.shares)
+
+
+def test_observe_reports_a_plan_and_asks_for_what_runs(chat: Resources) -> None:
+    running = {"l40s": 6}
+    decision = only(snapshot(chat, running=running, samples=whole(chat, running, 0.5), past_rps=0.5, mode=Mode.OBSERVE))
+    assert not decision.act
+    assert desired(decision) == running
+    assert sum(v.planned for v in decision.variants) == 2
+
+
+def test_one_wrong_service_does_not_stop_another(chat: Resources) -> None:
+    snap = snapshot(chat, running={"l4": 2}, samples=whole(chat, {"l4": 2}, 0.5), past_rps=0.5)
+    wrong = replace(
+        snap.services[0], key=replace(snap.services[0].key, name="aaa"), variants=(VariantSpec("nowhere"),),
+        static_points=(StaticPoint(Size(100, 100), 1.0),), slo=Slo(120.0),
+    )  # fmt: skip
+    decision = decide(replace(snap, services=(wrong, *snap.services)))
+    bad, good = decision.services
+    ready = bad.finding("Ready")
+    assert ready is not None
+    assert "spec.variants[0].pool" in ready.message
+    assert not bad.act
+    assert good.allocation is not None
+
+
+def test_draining_pods_keep_their_nodes(chat: Resources) -> None:
+    running = {"l40s": 2}
+    snap = snapshot(chat, running=running, samples=whole(chat, running, 0.5), past_rps=0.5)
+    state = replace(snap.states[0], variants=(VariantState("l40s", 2, 2, 5),))
+    nodes = {pool.pool: pool.nodes for pool in decide(replace(snap, states=(state,))).pools}
+    assert nodes["l40s"] == 5

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medley.allocation.problem import Problem, Supply, Variant
+from medley.model.objects import CapacityType, RoutingMode, Scaling
+from medley.model.workload import Bucket, Knowledge, Size, Workload
+from medley.planning.demand import MAX_DEMAND_FACTOR, PastDemand, demand_factor, seen_long_enough, stabilised
+from medley.planning.steps import VariantState, next_step
+from medley.profiles.step import Throughput
+
+OD = CapacityType.ON_DEMAND
+
+
+def problem(limit: int | None = None, budget: float | None = None) -> Problem:
+    buckets = (Bucket(Size(100, 100), 1.0),)
+    return Problem(
+        "ns/s", buckets, (), 1.0,
+        tuple(Variant(n, "p", n, OD, 1, 1, 1.0, (Throughput(1.0),)) for n in ("a", "b")),
+        (Supply("p", 1, ((OD, 1.0),), limit),), RoutingMode.SERVICE, 0, budget,
+    )  # fmt: skip
+
+
+def states(**counts: tuple[int, int]) -> dict[str, VariantState]:
+    return {name: VariantState(name, desired, ready, desired) for name, (desired, ready) in counts.items()}
+
+
+def test_nothing_shrinks_before_what_replaces_it_is_ready() -> None:
+    step = next_step(problem(), {"a": 0, "b": 2}, states(a=(3, 3), b=(0, 0)))
+    assert dict(step.replicas) == {"a": 3, "b": 2}
+    assert "shrinks once b is Ready" in step.waiting_for
+    step = next_step(problem(), {"a": 0, "b": 2}, states(a=(3, 3), b=(2, 1)))
+    assert dict(step.replicas) == {"a": 3, "b": 2}
+    step = next_step(problem(), {"a": 0, "b": 2}, states(a=(3, 3), b=(2, 2)))
+    assert dict(step.replicas) == {"a": 0, "b": 2}
+    assert not step.waiting_for
+
+
+def test_without_room_for_both_the_limit_is_kept() -> None:
+    for tight in (problem(limit=3), problem(budget=3.0)):
+        step = next_step(tight, {"a": 1, "b": 2}, states(a=(3, 3), b=(0, 0)))
+        assert dict(step.replicas) == {"a": 1, "b": 0}
+        assert "no room" in step.waiting_for
+
+
+counts = st.fixed_dictionaries({"a": st.integers(0, 5), "b": st.integers(0, 5)})
+
+
+@given(counts, counts, st.integers(0, 5), st.integers(0, 5))
+def test_a_step_never_goes_beyond_both_ends_and_repeated_it_arrives(
+    target: dict[str, int], now: dict[str, int], ready_a: int, ready_b: int
+) -> None:
+    current = states(a=(now["a"], min(ready_a, now["a"])), b=(now["b"], min(ready_b, now["b"])))
+    for _ in range(6):
+        step = dict(next_step(problem(), target, current).replicas)
+        for name in ("a", "b"):
+            low, high = sorted((target[name], current[name].desired))
+            assert low <= step[name] <= high
+        current = states(a=(step["a"], step["a"]), b=(step["b"], step["b"]))
+    assert {name: state.desired for name, state in current.items()} == target
+
+
+def known(rate: float) -> Workload:
+    return Workload(Knowledge.VALUE, (Bucket(Size(100, 100), rate),))
+
+
+def test_a_fall_is_followed_after_the_window_and_a_rise_at_once() -> None:
+    past = [PastDemand(0.0, 9.0), PastDemand(50.0, 5.0)]
+    assert stabilised(known(1.0), past, 60.0, 100.0).rate_rps == 9.0
+    assert stabilised(known(1.0), past, 120.0, 100.0).rate_rps == 5.0
+    assert stabilised(known(20.0), past, 60.0, 100.0).rate_rps == 20.0
+
+
+def test_what_has_not_been_seen_for_a_whole_window_is_not_enough_to_shrink() -> None:
+    def seen(*times: float) -> bool:
+        return seen_long_enough([PastDemand(t, 1.0) for t in times], 100.0, 60.0)
+
+    assert not seen()
+    assert not seen(95.0)
+    assert not seen(60.0, 80.0, 99.0)
+    assert seen(35.0, 60.0, 80.0, 99.0)
+    assert not seen(35.0, 38.0, 99.0), "a hole of a minute"
+
+
+def test_the_demand_factor_takes_the_larger_of_headroom_and_uncertainty_capped() -> None:
+    def factor(headroom: float, uncertainty: float) -> float:
+        return demand_factor(Scaling(headroom=headroom), Workload(Knowledge.VALUE, uncertainty=uncertainty))
+
+    assert factor(0.1, 0.0) == 1.1
+    assert factor(0.1, 0.3) == 1.3
+    assert factor(0.1, 50.0) == MAX_DEMAND_FACTOR
