@@ -133,10 +133,13 @@ def test_a_pool_that_cannot_be_scaled_is_said(world: World) -> None:
 
 
 def test_observe_plans_and_touches_nothing(world: World) -> None:
-    manifest = service("watched", mode="Observe")
+    group = "/apis/lab.medley.dev/v1alpha1/nodegroups/l40s"
+    world.scene.api.patch(group, {"spec": {"replicas": 3}})  # somebody else's nodes
+    manifest = service("watched", mode="Observe", pools=["l40s"])
     apply(world.scene.api, manifest)
     eventually(lambda: world.status(manifest).get("costPerHour") is not None, "a plan is reported", world.scene)
     world.cycles(2)
     assert not [item for item in world.deployments() if item["metadata"]["name"].startswith("watched-")]
     assert world.status(manifest)["variants"][0]["planned"] == 1
+    assert world.scene.api.get(group)["spec"]["replicas"] == 3
     world.scene.api.delete("/apis/medley.dev/v1alpha1/namespaces/default/llmservices/watched")

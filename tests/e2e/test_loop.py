@@ -120,3 +120,9 @@ def test_paused_it_changes_nothing(world: World) -> None:
 def test_deleting_the_service_takes_what_was_made_for_it(world: World) -> None:
     world.scene.api.delete("/apis/medley.dev/v1alpha1/namespaces/default/llmservices/chat")
     eventually(lambda: not world.deployments() and not world.pod_uids(), "garbage collected", world.scene)
+    groups = "/apis/lab.medley.dev/v1alpha1/nodegroups"
+    eventually(
+        lambda: not any(item["spec"]["replicas"] for item in world.scene.api.items(groups)),
+        "the nodes that were asked for are given back",
+        world.scene,
+    )

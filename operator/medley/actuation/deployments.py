@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from medley.actuation.cluster_api import ClusterApi, PatchType
+from medley.model.errors import UserError
 from medley.model.objects import API_VERSION, Pool, Service, ServiceKey
 
 FIELD_MANAGER = "medley"
@@ -50,7 +51,17 @@ def render(
     args: list[str],
     port: int,
 ) -> Manifest:
-    """The Deployment of one variant."""
+    """The Deployment of one variant.
+
+    Raises:
+        UserError: a replica would span nodes, which a Deployment's pod cannot.
+    """
+    if tensor_parallel_size > pool.gpus_per_node:
+        raise UserError(
+            f"a replica on {tensor_parallel_size} GPUs spans nodes of {pool.gpus_per_node}; only plans can hold it yet",
+            field=f"LLMService/{service.key} spec.variants[].tensorParallelSize",
+            fix=f"Use {pool.gpus_per_node} or less on pool {pool.name}",
+        )
     labels = {**MANAGED, SERVICE_LABEL: service.key.name, VARIANT_LABEL: variant}
     command = ["--model", service.model_name, "--port", str(port)]
     if service.max_model_len is not None:
@@ -67,7 +78,7 @@ def render(
         "image": image,
         "args": [*command, *args],
         "ports": [{"name": "http", "containerPort": port, "protocol": "TCP"}],
-        "resources": {"limits": {"nvidia.com/gpu": str(min(tensor_parallel_size, pool.gpus_per_node))}},
+        "resources": {"limits": {"nvidia.com/gpu": str(tensor_parallel_size)}},
         "readinessProbe": {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 5},
     }
     return {

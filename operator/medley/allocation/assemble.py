@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from medley.allocation.problem import Problem, Supply, Variant
@@ -28,6 +29,15 @@ def variant_name(spec: VariantSpec, capacity_type: CapacityType) -> str:
     """The pool, with -tpN above one GPU and -spot for Spot."""
     size = f"-tp{spec.tensor_parallel_size}" if spec.tensor_parallel_size > 1 else ""
     return f"{spec.pool}{size}{'-spot' if capacity_type is CapacityType.SPOT else ''}"
+
+
+def pool_of_variant(name: str, pools: Collection[str]) -> tuple[str, int]:
+    """Pool and tensor-parallel size of a variant that is no longer listed, from its name; ("", 1) if no pool fits."""
+    found = re.fullmatch(r"(?P<pool>.+?)(-tp(?P<size>\d+))?(-spot)?", name)
+    if name in pools or found is None:
+        return (name, 1) if name in pools else ("", 1)
+    pool, size = found["pool"], int(found["size"] or 1)
+    return (pool, size) if pool in pools else ("", 1)
 
 
 def latency_target(slo: Slo) -> LatencyTarget:

@@ -58,6 +58,7 @@ def observe(
     # An object that is being deleted no longer asks for anything.
     manifests = [item for item in manifests if not item["metadata"].get("deletionTimestamp")]
     resources = parse(manifests)
+    by_identity = {_identity(item): item for item in manifests}
     by_service: dict[ServiceKey, list[Json]] = defaultdict(list)
     for item in deployments:
         by_service[_key(item)].append(item)
@@ -91,6 +92,7 @@ def observe(
                 acknowledged=routing.acknowledged(tables.get(service.key, {}), now_s),
                 past=memory.past(service.key),
                 last_known=memory.last_known(service.key),
+                real_data_before=_was_true(by_identity[f"LLMService/{service.key}"], "DecisionFromRealData"),
             )
         )
         if service.static_points is None and metrics is not None:
@@ -107,7 +109,7 @@ def observe(
             errors=tuple(ObjectError(name, error.field, str(error)) for name, error in resources.errors),
         ),
         resources,
-        {_identity(item): item for item in manifests},
+        by_identity,
         {
             (_key(item), item["metadata"]["labels"].get(VARIANT_LABEL, "")): item
             for items in by_service.values()
@@ -125,6 +127,11 @@ def _identity(item: Json) -> str:
 def _key(item: Json) -> ServiceKey:
     metadata = item["metadata"]
     return ServiceKey(metadata["namespace"], (metadata.get("labels") or {}).get(SERVICE_LABEL, ""))
+
+
+def _was_true(item: Json, condition: str) -> bool:
+    conditions = (item.get("status") or {}).get("conditions") or []
+    return any(entry["type"] == condition and entry["status"] == "True" for entry in conditions)
 
 
 def _is_ready(pod: Json) -> bool:

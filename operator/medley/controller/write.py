@@ -61,7 +61,7 @@ class Writer:
         for item in decision.pools:
             pool = pools[item.pool]
             try:
-                before = self._scale.set_nodes(pool, item.nodes)
+                before = self._scale.set_nodes(pool, item.nodes, item.claim)
             except MedleyError as error:
                 self._complain(observed, f"GPUPool/{pool.name}", "ScaleFailed", str(error), now_s)
                 yield pool.name, f"pool {pool.name} cannot be scaled: {error}"

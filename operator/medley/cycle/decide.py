@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from medley.allocation.assemble import Assembled, assemble, variant_name, with_floor
+from medley.allocation.assemble import Assembled, assemble, pool_of_variant, variant_name, with_floor
 from medley.allocation.backends.milp import Options
 from medley.allocation.joint import JointAllocation, Usage, allocate_all, usage_of
-from medley.allocation.problem import Allocation, Outcome, Problem
-from medley.cycle.decision import Decision, PoolDecision, ServiceDecision, VariantTarget
+from medley.allocation.problem import Allocation, Outcome, Problem, Variant
+from medley.cycle.decision import Claim, Decision, PoolDecision, ServiceDecision, VariantTarget
 from medley.cycle.findings import findings, unusable
 from medley.cycle.snapshot import ServiceState, Snapshot
 from medley.model.errors import UserError
@@ -18,7 +18,7 @@ from medley.model.objects import CapacityType, Mode, Pool, RoutingMode, Service,
 from medley.model.samples import ServiceSamples
 from medley.model.workload import Knowledge, Workload
 from medley.planning.demand import demand_factor, seen_long_enough, stabilised
-from medley.planning.steps import Step, VariantState, next_step
+from medley.planning.steps import Step, next_step
 from medley.profiles.profile import Profile, ProfileKey
 from medley.workload.estimate import COMPLETE, estimate
 from medley.workload.known import from_points
@@ -80,12 +80,12 @@ def decide(snapshot: Snapshot) -> Decision:
     decisions = []
     for case in cases:
         if case.assembled is None:
-            decisions.append(_unusable_decision(case))
+            decisions.append(_unusable_decision(case, pools))
         elif case in acting:
-            decisions.append(_decided(case, case.assembled.problem, joint))
+            decisions.append(_decided(case, case.assembled.problem, joint, pools))
         else:
             beside = _beside(case, acting, joint, fixed, snapshot.pools, options)
-            decisions.append(_decided(case, case.assembled.problem, beside))
+            decisions.append(_decided(case, case.assembled.problem, beside, pools))
     return Decision(
         tuple(decisions),
         tuple(_pool_decisions(decisions, cases, pools)),
@@ -154,7 +154,7 @@ def _held(workload: Workload, state: ServiceState, now_s: float, window_s: float
     return ""
 
 
-def _decided(case: _Case, problem: Problem, joint: JointAllocation) -> ServiceDecision:
+def _decided(case: _Case, problem: Problem, joint: JointAllocation, pools: Mapping[str, Pool]) -> ServiceDecision:
     allocation = dict(joint.allocations)[str(case.key)]
     current = {variant.name: variant for variant in case.state.variants}
     target = _target(case, allocation)
@@ -163,17 +163,7 @@ def _decided(case: _Case, problem: Problem, joint: JointAllocation) -> ServiceDe
     desired = dict(step.replicas)
     names = list(dict.fromkeys([*(v.name for v in problem.variants), *(n for n, count in desired.items() if count)]))
     known = {variant.name: variant for variant in problem.variants}
-    variants = tuple(
-        VariantTarget(
-            name,
-            known[name].gpu if name in known else "?",
-            known[name].pool if name in known else "",
-            known[name].gpus if name in known else 1,
-            desired.get(name, 0),
-            allocation.count(name),
-        )
-        for name in names
-    )
+    variants = tuple(_variant_target(name, known, pools, desired, allocation) for name in names)
     planned = allocation.outcome is not Outcome.IMPOSSIBLE
     return ServiceDecision(
         key=case.key,
@@ -202,6 +192,23 @@ def _decided(case: _Case, problem: Problem, joint: JointAllocation) -> ServiceDe
         observed_rate_rps=case.observed_rate_rps,
         held=case.held,
     )
+
+
+def _variant_target(
+    name: str,
+    known: Mapping[str, Variant],
+    pools: Mapping[str, Pool],
+    desired: Mapping[str, int],
+    allocation: Allocation,
+) -> VariantTarget:
+    """A variant of the problem, or one that runs although it is no longer listed."""
+    if name in known:
+        variant = known[name]
+        pool, gpu, gpus = variant.pool, variant.gpu, variant.gpus
+    else:
+        pool, gpus = pool_of_variant(name, pools)
+        gpu = pools[pool].gpu if pool else "?"
+    return VariantTarget(name, gpu, pool, gpus, desired.get(name, 0), allocation.count(name))
 
 
 def _target(case: _Case, allocation: Allocation) -> dict[str, int]:
@@ -267,12 +274,14 @@ def _running_usage(case: _Case, pools: Mapping[str, Pool]) -> Usage:
     return Usage(str(case.key), tuple((pool, kind, count) for (pool, kind), count in sorted(gpus.items())))
 
 
-def _unusable_decision(case: _Case) -> ServiceDecision:
+def _unusable_decision(case: _Case, pools: Mapping[str, Pool]) -> ServiceDecision:
     """A service that cannot be planned: what runs stays as it is."""
     assert case.error is not None
-    variants = tuple(
-        VariantTarget(v.name, "?", v.name.split("-tp")[0], 1, v.desired, v.desired) for v in case.state.variants
-    )
+    variants = []
+    for state in case.state.variants:
+        pool, gpus = pool_of_variant(state.name, pools)
+        gpu = pools[pool].gpu if pool else "?"
+        variants.append(VariantTarget(state.name, gpu, pool, gpus, state.desired, state.desired))
     return ServiceDecision(
         case.key,
         case.service.mode,
@@ -280,7 +289,7 @@ def _unusable_decision(case: _Case) -> ServiceDecision:
         case.workload,
         case.factor,
         case.routing,
-        variants,
+        tuple(variants),
         (),
         None,
         None,
@@ -292,23 +301,30 @@ def _unusable_decision(case: _Case) -> ServiceDecision:
 def _pool_decisions(
     decisions: Iterable[ServiceDecision], cases: Iterable[_Case], pools: Mapping[str, Pool]
 ) -> Iterable[PoolDecision]:
-    """Nodes per scalable pool: enough for what is asked for now and for what still runs."""
+    """Nodes per scalable pool: enough for what is asked for now and for what is still there.
+
+    Only pools that an acting service uses, or that nobody lists any more: watching changes nothing.
+    """
     gpus: dict[str, int] = {}
+    acting: set[str] = set()
+    listed = {spec.pool for case in cases for spec in case.service.variants}
     running = {case.key: {v.name: v for v in case.state.variants} for case in cases}
-    keep: set[str] = set()
     for decision in decisions:
         for variant in decision.variants:
-            if not variant.pool or (decision.allocation is None and variant.desired):
-                # What cannot be attributed must not lose its node.
-                keep.add(variant.pool)
-            state: VariantState | None = running.get(decision.key, {}).get(variant.name)
+            state = running[decision.key].get(variant.name)
             count = max(variant.desired, state.present if state else 0)
             gpus[variant.pool] = gpus.get(variant.pool, 0) + count * variant.gpus
+            if decision.act:
+                acting.add(variant.pool)
+    if gpus.get(""):
+        # Replicas of which nobody knows where they run: no pool may lose a node.
+        return
     for pool in sorted(pools.values(), key=lambda pool: pool.name):
-        if pool.scale is None or pool.name in keep or "" in keep:
+        if pool.scale is None or (pool.name in listed and pool.name not in acting):
             continue
         nodes = math.ceil(gpus.get(pool.name, 0) / pool.gpus_per_node)
-        yield PoolDecision(pool.name, nodes if pool.max_nodes is None else min(nodes, pool.max_nodes))
+        claim = Claim.ACTING if pool.name in acting else Claim.IF_OURS
+        yield PoolDecision(pool.name, nodes if pool.max_nodes is None else min(nodes, pool.max_nodes), claim)
 
 
 def _pools_by_use(services: Iterable[Service]) -> dict[str, int]:

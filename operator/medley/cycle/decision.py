@@ -80,12 +80,24 @@ class ServiceDecision:
         return next((finding for finding in self.findings if finding.type == type_), None)
 
 
+class Claim(StrEnum):
+    """By what right a pool's scale target is written.
+
+    ACTING: a service in Auto uses the pool. IF_OURS: no service lists it any more; only nodes that Medley itself asked
+    for are given back. A pool that is only watched is not written at all.
+    """
+
+    ACTING = "Acting"
+    IF_OURS = "IfOurs"
+
+
 @dataclass(frozen=True, slots=True)
 class PoolDecision:
     """Nodes that a pool's scale target should have."""
 
     pool: str
     nodes: int
+    claim: Claim = Claim.ACTING
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,17 +37,22 @@ def findings(
     """Conditions of a planned service."""
     return (
         _ready(state, variants, warnings),
-        _workload_known(workload),
+        _workload_known(workload, service.scaling.min_replicas),
         _slo_met(service, samples),
         _optimised(allocation, held, waiting_for, workload),
         _capacity(allocation, state, variants),
         _routing(service, routing),
-        Finding(
-            "DecisionFromRealData",
-            Truth.TRUE if workload.knowledge is not Knowledge.UNKNOWN else Truth.FALSE,
-            "Known" if workload.knowledge is not Knowledge.UNKNOWN else "NoSamplesYet",
-        ),
+        _real_data(service, state, workload),
     )
+
+
+def _real_data(service: Service, state: ServiceState, workload: Workload) -> Finding:
+    """Whether any decision has yet come from real samples; once true, it stays."""
+    if state.real_data_before or (service.static_points is None and workload.knowledge is not Knowledge.UNKNOWN):
+        return Finding("DecisionFromRealData", Truth.TRUE, "Sampled")
+    if service.static_points is not None:
+        return Finding("DecisionFromRealData", Truth.FALSE, "StaticWorkload", "the demand is written in the spec")
+    return Finding("DecisionFromRealData", Truth.FALSE, "NoSamplesYet")
 
 
 def _ready(state: ServiceState, variants: Sequence[VariantTarget], warnings: Sequence[UserError]) -> Finding:
@@ -61,9 +66,12 @@ def _ready(state: ServiceState, variants: Sequence[VariantTarget], warnings: Seq
     return Finding("Ready", Truth.TRUE, "AllReplicasReady", f"{ready} replicas")
 
 
-def _workload_known(workload: Workload) -> Finding:
+def _workload_known(workload: Workload, min_replicas: int = 1) -> Finding:
     if workload.knowledge is Knowledge.UNKNOWN:
-        return Finding("WorkloadKnown", Truth.FALSE, "NoData", f"{workload.reason}. What runs is held")
+        text = f"{workload.reason}. What runs is held"
+        if min_replicas == 0:
+            text += ". With scaling.minReplicas 0 nothing starts by itself: set 1, or give static points"
+        return Finding("WorkloadKnown", Truth.FALSE, "NoData", text)
     if workload.knowledge is Knowledge.ZERO:
         return Finding("WorkloadKnown", Truth.TRUE, "ConfirmedZero", "every replica reports no request")
     reason = "Complete" if workload.coverage >= 0.95 else "Partial"
@@ -98,6 +106,8 @@ def _optimised(allocation: Allocation, held: str, waiting_for: str, workload: Wo
         )
     if allocation.outcome is Outcome.IMPOSSIBLE:
         return Finding("Optimised", Truth.FALSE, "NoPlan", "; ".join(allocation.messages))
+    if allocation.outcome is Outcome.BEST_EFFORT:
+        return Finding("Optimised", Truth.FALSE, "BestEffort", "; ".join(allocation.messages))
     if held:
         return Finding("Optimised", Truth.FALSE, "Held", f"nothing shrinks: {held}")
     if waiting_for:

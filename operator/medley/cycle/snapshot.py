@@ -43,6 +43,7 @@ class ServiceState:
         acknowledged: what a router says it steers by now; None: nobody steers.
         past: known demand of the last while.
         last_known: the last known workload.
+        real_data_before: a decision has come from real samples before; read from the status.
     """
 
     key: ServiceKey
@@ -51,6 +52,7 @@ class ServiceState:
     acknowledged: RoutingMode | None = None
     past: tuple[PastDemand, ...] = ()
     last_known: Workload | None = None
+    real_data_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from medley.actuation.cluster_api import NOT_FOUND, ApiError, ClusterApi, PatchType
 from medley.actuation.deployments import FIELD_MANAGER
+from medley.cycle.decision import Claim
 from medley.model.errors import UserError
 from medley.model.objects import Pool, ScaleTarget
 
@@ -28,14 +29,14 @@ class ScaleProvider:
             raise self._explained(pool, error) from error
         return int(found.get("spec", {}).get("replicas") or 0)
 
-    def set_nodes(self, pool: Pool, nodes: int) -> int | None:
+    def set_nodes(self, pool: Pool, nodes: int, claim: Claim) -> int | None:
         """Ask for a number of nodes; returns the number before if it was another, else None.
 
         Raises:
             UserError, TransientError: as `nodes`.
         """
         before = self.nodes(pool)
-        if before == nodes:
+        if before == nodes or (claim is Claim.IF_OURS and not self._is_ours(pool)):
             return None
         try:
             self._api.patch(
@@ -44,6 +45,14 @@ class ScaleProvider:
         except ApiError as error:
             raise self._explained(pool, error) from error
         return before
+
+    def _is_ours(self, pool: Pool) -> bool:
+        """Whether the number of nodes was last written by Medley."""
+        managers = self._api.get(self._path(pool))["metadata"].get("managedFields") or []
+        return any(
+            entry.get("manager") == FIELD_MANAGER and "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+            for entry in managers
+        )
 
     def _path(self, pool: Pool) -> str:
         target = pool.scale
