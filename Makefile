@@ -19,7 +19,7 @@ demo: setup  ## Watch the whole loop on this machine (DURATION=120 ends by itsel
 
 .PHONY: tools
 tools: setup  ## Fetch or build etcd, Kubernetes and Prometheus into the cache
-	@$(PY) -m medley.lab.tools
+	@$(PY) -c 'from medley.lab.tools import Tool, ensure; print(*ensure(Tool, print).values(), sep="\n")'
 
 .PHONY: test
 test: setup  ## Every test: unit, property, cluster, end to end

@@ -43,7 +43,7 @@ class Writer:
             ]
             if item.act:
                 problems += self._replicas(observed, service, item, pools, engines[service.key], now_s)
-            if item.shares:
+            if item.act and item.shares:
                 with self._said_once(f"{item.key} routing", problems.append):
                     previous = observed.config_maps.get(item.key, {}).get("data", {}).get(routing.KEY)
                     edges = item.input_edges

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 
-from medley.actuation.deployments import VARIANT_LABEL
+from medley.actuation.deployments import DRAIN_S, VARIANT_LABEL
 from medley.lab.pods import PodInfo
 from medley.lab.vllm_engine import perturbed
 from medley.lab.vllm_server import SimulatedPods
@@ -51,7 +51,7 @@ class SimulatedEngines:
 
     def stop(self, pod: PodInfo) -> None:
         """Stop it once its requests are answered."""
-        self._pods.stop(pod.uid)
+        self._pods.stop(pod.uid, timeout_s=DRAIN_S - 5.0)
 
     def close(self) -> None:
         """Stop all of them."""
