@@ -163,3 +163,15 @@ def test_draining_pods_keep_their_nodes(chat: Resources) -> None:
     state = replace(snap.states[0], variants=(VariantState("l40s", 2, 2, 5),))
     nodes = {pool.pool: pool.nodes for pool in decide(replace(snap, states=(state,))).pools}
     assert nodes["l40s"] == 5
+
+
+def test_nan_in_a_histogram_is_named_in_the_condition(chat: Resources) -> None:
+    running = {"l40s": 1}
+    samples = whole(chat, running, 1.0)
+    broken = replace(samples.replicas[0], prompt=HistogramRate((500.0, math.inf), (math.nan, 0.0), 1.0))
+    decision = only(snapshot(chat, running=running, samples=replace(samples, replicas=(broken,)), past_rps=1.0))
+    known = decision.finding("WorkloadKnown")
+    assert known is not None
+    assert known.status is Truth.FALSE
+    assert "vllm:request_prompt_tokens is not a finite number" in known.message
+    assert "check what exports it" in known.message

@@ -118,23 +118,35 @@ def _unknown(reason: str, coverage: float = 0.0) -> Workload:
 
 
 def _fault(sample: ReplicaSample, max_age_s: float) -> str:
-    """Why a sample does not count; empty if it does."""
-    if None in (sample.age_s, sample.started_rps, sample.prompt, sample.generation, sample.running):
-        return "metrics are missing"
-    assert sample.age_s is not None
-    assert sample.started_rps is not None
-    assert sample.prompt is not None
-    assert sample.generation is not None
-    if sample.age_s > max_age_s:
-        return f"the newest sample is {sample.age_s:.0f} s old"
-    numbers = [sample.started_rps, sample.running or 0.0, sample.waiting or 0.0]
-    for histogram in (sample.prompt, sample.generation):
-        numbers += [*histogram.rates_rps, histogram.tokens_per_s]
-    if any(not math.isfinite(number) for number in numbers):
-        return "a metric is not a finite number"
-    if any(number < 0 for number in numbers):
-        return "a rate is negative"
+    """Why a sample does not count, naming the metric and what to look at; empty if it counts."""
+    values: dict[str, list[float] | None] = {
+        "vllm:time_to_first_token_seconds_count": _listed(sample.started_rps),
+        "vllm:num_requests_running": _listed(sample.running),
+        "vllm:request_prompt_tokens": _numbers(sample.prompt),
+        "vllm:request_generation_tokens": _numbers(sample.generation),
+    }
+    missing = [name for name, numbers in values.items() if numbers is None]
+    if missing:
+        return f"{missing[0]} is missing; check that Prometheus scrapes the pod"
+    if sample.age_s is None or sample.age_s > max_age_s:
+        age = "of unknown age" if sample.age_s is None else f"{sample.age_s:.0f} s old"
+        return f"the newest sample is {age}; check that Prometheus scrapes the pod"
+    if sample.waiting is not None:
+        values["vllm:num_requests_waiting"] = [sample.waiting]
+    for name, numbers in values.items():
+        if any(not math.isfinite(number) for number in numbers or ()):
+            return f"{name} is not a finite number; check what exports it"
+        if any(number < 0 for number in numbers or ()):
+            return f"{name} is negative; check what exports it"
     return ""
+
+
+def _listed(number: float | None) -> list[float] | None:
+    return None if number is None else [number]
+
+
+def _numbers(histogram: HistogramRate | None) -> list[float] | None:
+    return None if histogram is None else [*histogram.rates_rps, histogram.tokens_per_s]
 
 
 def _demand_rps(sample: ReplicaSample) -> float:
