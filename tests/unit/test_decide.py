@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medley.allocation.problem import Outcome
 from medley.api.convert import Resources
 from medley.cycle.decide import decide
 from medley.cycle.decision import ServiceDecision, Truth
@@ -175,3 +176,39 @@ def test_nan_in_a_histogram_is_named_in_the_condition(chat: Resources) -> None:
     assert known.status is Truth.FALSE
     assert "vllm:request_prompt_tokens is not a finite number" in known.message
     assert "check what exports it" in known.message
+
+
+def test_pods_of_a_service_that_cannot_be_read_keep_their_nodes(chat: Resources) -> None:
+    snap = snapshot(chat, running={"l4": 2}, samples=whole(chat, {"l4": 2}, 0.5), past_rps=0.5)
+    gone = ServiceState(
+        replace(chat.services[0].key, name="gone"), (VariantState("h100", 2, 2, 2), VariantState("l4", 5, 5, 5))
+    )
+    nodes = {pool.pool: pool.nodes for pool in decide(replace(snap, states=(*snap.states, gone))).pools}
+    assert nodes["h100"] == 2
+    assert nodes["l4"] >= 7
+
+
+def test_a_confirmed_zero_is_followed_only_after_the_window(chat: Resources) -> None:
+    running = {"l40s": 6}
+    idle = whole(chat, running, 0.0)
+    busy = only(snapshot(chat, running=running, samples=whole(chat, running, 25.0), past_rps=25.0))
+    snap = snapshot(chat, running=running, samples=idle, past_rps=25.0)
+    state = replace(snap.states[0], last_known=busy.workload)
+    soon = only(replace(snap, states=(state,)))
+    assert sum(desired(soon).values()) > 2
+    later = only(
+        replace(snap, states=(replace(state, past=tuple(PastDemand(NOW - t, 0.0) for t in range(100, 0, -5))),))
+    )
+    assert sum(v.planned for v in later.variants) == 2
+
+
+def test_demand_beyond_limits_takes_nothing_away(chat: Resources) -> None:
+    running = {"l4": 10}
+    samples = whole(chat, running, 400.0)
+    decision = only(snapshot(chat, running=running, samples=samples, past_rps=400.0))
+    assert decision.allocation is not None
+    assert decision.allocation.outcome is Outcome.BEST_EFFORT
+    assert desired(decision)["l4"] >= 10
+    optimised = decision.finding("Optimised")
+    assert optimised is not None
+    assert optimised.reason == "BestEffort"

@@ -127,3 +127,12 @@ def test_a_reachable_mean_is_met(mean: float) -> None:
     found = marginal(HistogramRate((10.0, 1000.0), (0.0, 3.0), 3.0 * mean), 4000)
     assert found is not None
     assert found.mean == pytest.approx(mean, rel=1e-3)
+
+
+def test_requests_that_only_finish_still_count_and_a_past_of_nothing_does_no_harm() -> None:
+    ending = sample("a", started_rps=0.0)
+    assert estimate(of(ending), ["a"], max_tokens=4096).rate_rps == pytest.approx(2.0)
+    empty = sample("a", started_rps=0.0, prompt=replace(PROMPT, rates_rps=(0.0,) * 4),
+                   generation=replace(OUTPUT, rates_rps=(0.0,) * 3))  # fmt: skip
+    nothing = Workload(Knowledge.VALUE, (Bucket(Size(100, 50), 0.0),))
+    assert estimate(of(empty), ["a"], max_tokens=4096, past=nothing).knowledge is Knowledge.UNKNOWN

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medley.allocation.problem import Problem, Supply, Variant
-from medley.model.objects import CapacityType, RoutingMode, Scaling
+from medley.allocation.joint import allocate_all
+from medley.allocation.problem import Outcome, Problem, Supply, Variant
+from medley.allocation.solve import allocate
+from medley.model.objects import CapacityType, Offering, Pool, RoutingMode, Scaling
 from medley.model.workload import Bucket, Knowledge, Size, Workload
 from medley.planning.demand import MAX_DEMAND_FACTOR, PastDemand, demand_factor, seen_long_enough, stabilised
 from medley.planning.steps import VariantState, next_step
@@ -90,3 +94,53 @@ def test_the_demand_factor_takes_the_larger_of_headroom_and_uncertainty_capped()
     assert factor(0.1, 0.0) == 1.1
     assert factor(0.1, 0.3) == 1.3
     assert factor(0.1, 50.0) == MAX_DEMAND_FACTOR
+
+
+def test_without_room_for_both_the_floor_is_kept_before_the_target() -> None:
+    tight = replace(problem(budget=1.5), min_replicas=1)
+    step = next_step(tight, {"a": 0, "b": 1}, states(a=(1, 1), b=(0, 0)))
+    assert dict(step.replicas) == {"a": 1, "b": 0}
+    assert "minReplicas forbids" in step.waiting_for
+
+
+def test_a_trickle_goes_only_to_a_variant_that_has_a_replica() -> None:
+    for trickle in (5e-7, 5e-6, 5e-4):
+        buckets = (Bucket(Size(100, 100), 2.0, 0), Bucket(Size(500, 100), trickle, 1))
+        variants = tuple(replace(v, throughput=(Throughput(1.0),) * 2) for v in problem().variants)
+        both = replace(
+            problem(), buckets=buckets, input_edges=(100.0,), routing=RoutingMode.INPUT_RANGE, variants=variants
+        )
+        result = allocate(both)
+        assert result.outcome is Outcome.OPTIMAL
+        for name, row in result.shares:
+            assert result.count(name) > 0 or not any(row)
+
+
+def test_a_variant_without_nodes_does_not_stop_the_rest() -> None:
+    buckets = (Bucket(Size(100, 100), 5.0, 0), Bucket(Size(500, 100), 0.01, 1))
+    variants = (
+        Variant("a", "p", "a", OD, 1, 1, 1.0, (Throughput(1.0), Throughput(0.0))),
+        Variant("b", "q", "b", OD, 1, 1, 1.0, (Throughput(9.0), Throughput(9.0))),
+    )
+    supplies = (Supply("p", 1, ((OD, 1.0),)), Supply("q", 1, ((OD, 5.0),), nodes_left=0))
+    for mode in RoutingMode:
+        result = allocate(replace(problem(), buckets=buckets, input_edges=(100.0,), variants=variants,
+                                  supplies=supplies, routing=mode))  # fmt: skip
+        assert dict(result.replicas) == {"a": 5, "b": 0}
+        assert [item.bucket for item in result.unserved] == [buckets[1]]
+
+
+def test_what_must_stay_is_set_aside_before_anybody_is_solved() -> None:
+    pool = Pool("p", "g", 1, (Offering(OD, 1.0),), 10)
+    hungry = Problem(
+        "ns/a", (Bucket(Size(100, 100), 10.0),), (), 1.0,
+        (Variant("p", "p", "g", OD, 1, 1, 1.0, (Throughput(1.0),)),), (Supply("p", 1, ((OD, 1.0),), 10),),
+        RoutingMode.SERVICE,
+    )  # fmt: skip
+    held = replace(
+        hungry, service="ns/b", buckets=(),
+        variants=(replace(hungry.variants[0], at_least=5, running=5, throughput=()),),
+    )  # fmt: skip
+    joint = allocate_all([hungry, held], [pool])
+    assert sum(count for _, _, count in joint.nodes) <= 10
+    assert dict(joint.allocations)["ns/b"].count("p") == 5

@@ -20,11 +20,11 @@ Manifest = dict[str, Any]
 
 
 def deployment_name(service: ServiceKey, variant: str) -> str:
-    """service-variant; shortened with a hash if it would not fit a label."""
+    """service-variant; with a hash if that could be another service's name too, or would not fit a label."""
     name = f"{service.name}-{variant}"
-    if len(name) <= 52:
+    if len(name) <= 52 and "-" not in service.name + variant:
         return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(f"{service.name}/{variant}".encode()).hexdigest()[:8]
     return f"{name[:43].rstrip('-.')}-{digest}"
 
 

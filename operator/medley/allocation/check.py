@@ -16,6 +16,9 @@ from medley.model.objects import CapacityType, RoutingMode
 TOLERANCE = 1e-6
 """Relative slack for rows with continuous shares: above solver tolerance (1e-7), far below a request in a thousand."""
 
+LEFT_OUT = 2e-5
+"""Replicas that a variant may be short of: lines too small for the solver's rows (milp.TINY_LOAD) add up to less."""
+
 PoolCapacity = tuple[str, CapacityType]
 
 
@@ -116,12 +119,14 @@ def overloaded(
                 broken.append(f"line {line.number}: {variant.name} gets traffic it cannot serve")
     for index, variant in enumerate(problem.variants):
         count = replicas.get(variant.name, 0)
+        if not count and any(share > TOLERANCE for share in shares.get(variant.name, ())):
+            broken.append(f"{variant.name}: gets traffic and has no replica")
         used = sum(
             shares[variant.name][position] * (line.loads[index] or 0.0)
             for position, line in enumerate(steering.lines)
             if variant.name in shares
         )
-        if used * served_fraction > count * (1 + TOLERANCE) + TOLERANCE:
+        if used * served_fraction > count * (1 + TOLERANCE) + LEFT_OUT:
             broken.append(f"{variant.name}: needs {used:.4f} replicas, has {count}")
     return broken
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from medley.allocation.backends.milp import Options
 from medley.allocation.check import PoolCapacity
-from medley.allocation.problem import Allocation, Problem, Supply
+from medley.allocation.problem import Allocation, Outcome, Problem, Supply
 from medley.allocation.solve import allocate
 from medley.model.objects import CapacityType, Pool
 
@@ -60,6 +60,11 @@ class Ledger:
             if gpus:
                 self._gpus.setdefault((pool, capacity_type), {})[usage.service] = gpus
 
+    def release(self, service: str) -> None:
+        """Forget what a service uses, before it is solved."""
+        for by_service in self._gpus.values():
+            by_service.pop(service, None)
+
     def nodes(self, pool: str, capacity_type: CapacityType) -> int:
         """Nodes in use."""
         used = sum(self._gpus.get((pool, capacity_type), {}).values())
@@ -91,9 +96,11 @@ class Ledger:
         idle: dict[str, int] = {}
         for (name, capacity_type), by_service in sorted(self._gpus.items()):
             pool = self._pools[name]
+            used = sum(by_service.values())
+            if not used:
+                continue
             count = self.nodes(name, capacity_type)
             nodes.append((name, capacity_type, count))
-            used = sum(by_service.values())
             idle[name] = idle.get(name, 0) + count * pool.gpus_per_node - used
             committed = pool.committed_nodes if capacity_type is CapacityType.ON_DEMAND else 0
             price = next(o.price_per_node_hour for o in pool.offerings if o.capacity_type is capacity_type)
@@ -127,10 +134,19 @@ def allocate_all(
     for usage in fixed:
         ledger.take(usage)
     allocations: list[tuple[str, Allocation]] = []
-    for problem in sorted(problems, key=lambda problem: problem.service):
+    ordered = sorted(problems, key=lambda problem: problem.service)
+    for problem in ordered:
+        # What must not be taken away is no capacity for others, whoever is solved first.
+        ledger.take(usage_of(problem, {variant.name: variant.at_least for variant in problem.variants}))
+    for problem in ordered:
+        ledger.release(problem.service)
         current = replace(problem, supplies=tuple(ledger.supply(supply) for supply in problem.supplies))
         allocation = allocate(current, options)
-        ledger.take(usage_of(problem, dict(allocation.replicas)))
+        if allocation.outcome is Outcome.IMPOSSIBLE:
+            stays = {variant.name: max(variant.running, variant.at_least) for variant in problem.variants}
+        else:
+            stays = dict(allocation.replicas)
+        ledger.take(usage_of(problem, stays))
         allocations.append((problem.service, allocation))
     costs, nodes, idle = ledger.settle()
     for service, _ in allocations:

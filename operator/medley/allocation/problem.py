@@ -108,6 +108,19 @@ class Problem:
         """The supply of one pool."""
         return next(supply for supply in self.supplies if supply.pool == pool)
 
+    def load(self, variant: Variant, bucket: int) -> float | None:
+        """Share of one replica that 1 req/s of a bucket uses; None if the variant cannot serve it, or cannot be had."""
+        return variant.load(bucket) if self.can_be_had(variant) else None
+
+    def can_be_had(self, variant: Variant) -> bool:
+        """Whether limits leave room for even one replica."""
+        supply = self.supply(variant.pool)
+        if variant.floor:
+            return True
+        if variant.max_replicas == 0:
+            return False
+        return supply.nodes_left is None or supply.nodes_left > 0 or supply.spare(variant.capacity_type) >= variant.gpus
+
     def variant(self, name: str) -> Variant:
         """The variant of that name."""
         return next(variant for variant in self.variants if variant.name == name)

@@ -46,7 +46,7 @@ def steer(problem: Problem) -> Steering:
     for number, bucket in enumerate(problem.buckets):
         if bucket.rate_rps <= 0.0:
             continue
-        if all(variant.load(number) is None for variant in problem.variants):
+        if all(problem.load(variant, number) is None for variant in problem.variants):
             unserved.append(Unserved(bucket, _why_unservable(problem, number)))
             continue
         line = bucket.input_range if problem.routing is RoutingMode.INPUT_RANGE else 0
@@ -72,7 +72,7 @@ def _kept_together(problem: Problem, numbers: list[int]) -> set[int]:
     best: set[int] = set()
     best_rate = -1.0
     for variant in problem.variants:
-        served = {number for number in numbers if variant.load(number) is not None}
+        served = {number for number in numbers if problem.load(variant, number) is not None}
         if len(served) == len(numbers):
             return served
         rate = sum(problem.buckets[number].rate_rps for number in served)
@@ -84,7 +84,7 @@ def _kept_together(problem: Problem, numbers: list[int]) -> set[int]:
 def _load(variant: Variant, problem: Problem, kept: set[int]) -> float | None:
     total = 0.0
     for number in sorted(kept):
-        load = variant.load(number)
+        load = problem.load(variant, number)
         if load is None:
             return None
         total += problem.buckets[number].rate_rps * problem.demand_factor * load
@@ -92,14 +92,16 @@ def _load(variant: Variant, problem: Problem, kept: set[int]) -> float | None:
 
 
 def _why_unservable(problem: Problem, number: int) -> str:
-    reasons = ", ".join(
-        f"{variant.name}: {variant.throughput[number].reason or 'profile missing'}" for variant in problem.variants
-    )
+    def why(variant: Variant) -> str:
+        reason = variant.throughput[number].reason
+        return reason.value if reason is not None else "no node left, or maxReplicas 0"
+
+    reasons = ", ".join(f"{variant.name}: {why(variant)}" for variant in problem.variants)
     return f"no variant serves it ({reasons or 'no variant is usable'})"
 
 
 def _why_separate(problem: Problem, number: int) -> str:
-    able = [variant.name for variant in problem.variants if variant.load(number) is not None]
+    able = [variant.name for variant in problem.variants if problem.load(variant, number) is not None]
     return (
         f"{' and '.join(able)} could serve it, but routing {problem.routing.value} cannot keep it apart from sizes "
         "that only other variants serve"

@@ -125,7 +125,8 @@ def _normalised(problem: Problem, steering: Steering, raw: RawSolution) -> Share
     """Shares that add up to 1 per line whatever part is served."""
     if problem.routing is RoutingMode.SERVICE:
         return equal_shares(problem, steering, dict(raw.replicas))
-    given = dict(raw.shares)
+    # Rounding of the solver is no traffic.
+    given = {name: tuple(share if share > 1e-9 else 0.0 for share in row) for name, row in raw.shares}
     totals = [sum(given[variant.name][line] for variant in problem.variants) for line in range(len(steering.lines))]
     shares: Shares = {}
     for variant in problem.variants:

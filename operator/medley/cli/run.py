@@ -53,6 +53,12 @@ def run(args: argparse.Namespace) -> int:
     for name in ("interval", "stabilisation", "window"):
         if not getattr(args, name) > 0:
             raise UserError("must be above 0", field=f"--{name}")
+    if args.interval > args.stabilisation / 2:
+        raise UserError(
+            f"{args.interval:g} s is more than half of --stabilisation {args.stabilisation:g} s: nothing would shrink",
+            field="--interval",
+            fix="Plan more often, or raise --stabilisation",
+        )
     if not 0 <= args.change_cost <= 10:
         raise UserError("must be between 0 and 10", field="--change-cost")
     logging.basicConfig(

@@ -8,6 +8,7 @@ from medley.cycle.decision import Decision
 from medley.model.objects import ServiceKey
 from medley.model.workload import Knowledge, Workload
 from medley.planning.demand import PastDemand
+from medley.workload.known import at_rate
 
 
 class Memory:
@@ -42,8 +43,9 @@ class Memory:
             if service.workload.knowledge is Knowledge.UNKNOWN:
                 continue
             past = self._past.setdefault(service.key, deque())
-            past.append(PastDemand(at_s, observed.get(service.key, service.workload.rate_rps)))
+            rate_rps = observed.get(service.key, service.workload.rate_rps)
+            past.append(PastDemand(at_s, rate_rps))
             while past and at_s - past[0].at_s > self._keep_s:
                 past.popleft()
-            if service.workload.buckets:
-                self._last[service.key] = service.workload
+            if service.workload.buckets and rate_rps > 0.0:
+                self._last[service.key] = at_rate(service.workload, rate_rps)

@@ -65,38 +65,39 @@ def observe(
     ready_pods: dict[ServiceKey, list[Json]] = defaultdict(list)
     present: Counter[tuple[ServiceKey, str]] = Counter()
     for pod in pods:
-        present[_key(pod), pod["metadata"]["labels"].get(VARIANT_LABEL, "")] += 1
+        if pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
+            continue  # it holds no GPU any more
+        present[_key(pod), _variant(pod)] += 1
         if _is_ready(pod):
             ready_pods[_key(pod)].append(pod)
     tables = {_key(item): item for item in config_maps if routing.KEY in (item.get("data") or {})}
     states, samples = [], []
-    for service in resources.services:
-        ready = ready_pods[service.key]
+    services = {service.key: service for service in resources.services}
+    # Also of services that are gone or cannot be read: their pods still run, and their nodes must stay.
+    for key in sorted({*services, *by_service, *(key for key, _ in present)}):
         count: dict[str, int] = defaultdict(int)
-        for pod in ready:
-            count[pod["metadata"]["labels"].get(VARIANT_LABEL, "")] += 1
-        names = tuple(sorted(pod["metadata"]["name"] for pod in ready))
+        for pod in ready_pods[key]:
+            count[_variant(pod)] += 1
+        names = tuple(sorted(pod["metadata"]["name"] for pod in ready_pods[key]))
+        asked = {_variant(item): int(item["spec"].get("replicas") or 0) for item in by_service[key]}
+        variants = sorted({*asked, *(variant for owner, variant in present if owner == key)})
         states.append(
             ServiceState(
-                key=service.key,
+                key=key,
                 variants=tuple(
-                    VariantState(
-                        item["metadata"]["labels"].get(VARIANT_LABEL, ""),
-                        int(item["spec"].get("replicas") or 0),
-                        count[item["metadata"]["labels"].get(VARIANT_LABEL, "")],
-                        present[service.key, item["metadata"]["labels"].get(VARIANT_LABEL, "")],
-                    )
-                    for item in sorted(by_service[service.key], key=lambda item: str(item["metadata"]["name"]))
+                    VariantState(variant, asked.get(variant, 0), count[variant], present[key, variant])
+                    for variant in variants
                 ),
                 ready_replicas=names,
-                acknowledged=routing.acknowledged(tables.get(service.key, {}), now_s),
-                past=memory.past(service.key),
-                last_known=memory.last_known(service.key),
-                real_data_before=_was_true(by_identity[f"LLMService/{service.key}"], "DecisionFromRealData"),
+                acknowledged=routing.acknowledged(tables.get(key, {}), now_s),
+                past=memory.past(key),
+                last_known=memory.last_known(key),
+                real_data_before=_was_true(by_identity.get(f"LLMService/{key}", {}), "DecisionFromRealData"),
             )
         )
-        if service.static_points is None and metrics is not None:
-            samples.append(metrics.sample(service.key, service.slo, names))
+        service = services.get(key)
+        if service is not None and service.static_points is None and metrics is not None:
+            samples.append(metrics.sample(key, service.slo, names))
     return Observed(
         Snapshot(
             taken_at_s=now_s,
@@ -110,11 +111,7 @@ def observe(
         ),
         resources,
         by_identity,
-        {
-            (_key(item), item["metadata"]["labels"].get(VARIANT_LABEL, "")): item
-            for items in by_service.values()
-            for item in items
-        },
+        {(_key(item), _variant(item)): item for items in by_service.values() for item in items},
         tables,
     )
 
@@ -127,6 +124,10 @@ def _identity(item: Json) -> str:
 def _key(item: Json) -> ServiceKey:
     metadata = item["metadata"]
     return ServiceKey(metadata["namespace"], (metadata.get("labels") or {}).get(SERVICE_LABEL, ""))
+
+
+def _variant(item: Json) -> str:
+    return str((item["metadata"].get("labels") or {}).get(VARIANT_LABEL, ""))
 
 
 def _was_true(item: Json, condition: str) -> bool:

@@ -119,10 +119,11 @@ class Writer:
         with self._said_once(f"{service.key} status"):
             if body != previous:
                 statuses.apply(self._api, service, body)
-        for finding in statuses.worth_an_event(decision.findings, previous):
-            kind = EventType.WARNING if finding.status is Truth.FALSE else EventType.NORMAL
-            text = f"{finding.type}={finding.status.value}: {finding.message or finding.reason}"
-            self._event(observed, service, kind, finding.reason, text, now_s)
+            # Events only once the status holds what they say: else they would be new again in the next cycle.
+            for finding in statuses.worth_an_event(decision.findings, previous):
+                kind = EventType.WARNING if finding.status is Truth.FALSE else EventType.NORMAL
+                text = f"{finding.type}={finding.status.value}: {finding.message or finding.reason}"
+                self._event(observed, service, kind, finding.reason, text, now_s)
 
     def _event(
         self, observed: Observed, service: Service, kind: EventType, reason: str, message: str, now_s: float

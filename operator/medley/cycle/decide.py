@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from medley.allocation.assemble import Assembled, assemble, pool_of_variant, variant_name, with_floor
 from medley.allocation.backends.milp import Options
+from medley.allocation.check import limits_broken
 from medley.allocation.joint import JointAllocation, Usage, allocate_all, usage_of
 from medley.allocation.problem import Allocation, Outcome, Problem, Variant
 from medley.cycle.decision import Claim, Decision, PoolDecision, ServiceDecision, VariantTarget
@@ -88,7 +89,7 @@ def decide(snapshot: Snapshot) -> Decision:
             decisions.append(_decided(case, case.assembled.problem, beside, pools))
     return Decision(
         tuple(decisions),
-        tuple(_pool_decisions(decisions, cases, pools)),
+        tuple(_pool_decisions(decisions, cases, pools, snapshot)),
         sum(d.cost_per_hour or 0.0 for d in decisions if d.act),
     )
 
@@ -115,7 +116,7 @@ def _case(
             past=state.last_known,
         )
         held = _held(observed, state, now_s, settings.stabilisation_s)
-        workload = stabilised(observed, state.past, now_s, settings.stabilisation_s)
+        workload = stabilised(observed, state.past, now_s, settings.stabilisation_s, state.last_known)
     observed_rate_rps = observed.rate_rps
     factor = demand_factor(service.scaling, workload)
     # A plan is never made for more steering than is in place (DESIGN §5).
@@ -217,6 +218,11 @@ def _target(case: _Case, allocation: Allocation) -> dict[str, int]:
     if allocation.outcome is Outcome.IMPOSSIBLE:
         return running
     target = dict(allocation.replicas)
+    if allocation.outcome is Outcome.BEST_EFFORT and case.assembled is not None:
+        # Demand that cannot be met is no reason to take away what serves a part of it, as long as limits allow that.
+        both = {name: max(target.get(name, 0), running.get(name, 0)) for name in {*target, *running}}
+        if not limits_broken(case.assembled.problem, both):
+            target = both
     if case.held:
         return {name: max(target.get(name, 0), running.get(name, 0)) for name in {*target, *running}}
     return {**dict.fromkeys(running, 0), **target}
@@ -294,12 +300,13 @@ def _unusable_decision(case: _Case, pools: Mapping[str, Pool]) -> ServiceDecisio
         None,
         None,
         unusable(case.error, case.workload),
+        observed_rate_rps=case.observed_rate_rps,
         held=str(case.error),
     )
 
 
 def _pool_decisions(
-    decisions: Iterable[ServiceDecision], cases: Iterable[_Case], pools: Mapping[str, Pool]
+    decisions: Iterable[ServiceDecision], cases: Iterable[_Case], pools: Mapping[str, Pool], snapshot: Snapshot
 ) -> Iterable[PoolDecision]:
     """Nodes per scalable pool: enough for what is asked for now and for what is still there.
 
@@ -316,6 +323,13 @@ def _pool_decisions(
             gpus[variant.pool] = gpus.get(variant.pool, 0) + count * variant.gpus
             if decision.act:
                 acting.add(variant.pool)
+    known = {case.key for case in cases}
+    for orphan in (state for state in snapshot.states if state.key not in known):
+        # Of a service that is being deleted, or that can no longer be read: its pods still run somewhere.
+        for left in orphan.variants:
+            name, size = pool_of_variant(left.name, pools)
+            gpus[name] = gpus.get(name, 0) + max(left.desired, left.present) * size
+    unreadable = any(error.object.startswith("LLMService/") for error in snapshot.errors)
     if gpus.get(""):
         # Replicas of which nobody knows where they run: no pool may lose a node.
         return
@@ -324,6 +338,8 @@ def _pool_decisions(
             continue
         nodes = math.ceil(gpus.get(pool.name, 0) / pool.gpus_per_node)
         claim = Claim.ACTING if pool.name in acting else Claim.IF_OURS
+        if claim is Claim.IF_OURS and unreadable:
+            continue  # a service that cannot be read may list the pool
         yield PoolDecision(pool.name, nodes if pool.max_nodes is None else min(nodes, pool.max_nodes), claim)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medley.model.objects import Scaling
 from medley.model.workload import Knowledge, Workload
@@ -25,13 +25,21 @@ def demand_factor(scaling: Scaling, workload: Workload) -> float:
     return max(1.0 + scaling.headroom, min(1.0 + workload.uncertainty, MAX_DEMAND_FACTOR))
 
 
-def stabilised(workload: Workload, past: Sequence[PastDemand], now_s: float, window_s: float) -> Workload:
+def stabilised(
+    workload: Workload, past: Sequence[PastDemand], now_s: float, window_s: float, last_known: Workload | None = None
+) -> Workload:
     """The workload at the highest rate of the window: capacity follows a rise at once and a fall after the window."""
-    if workload.knowledge is not Knowledge.VALUE:
+    if workload.knowledge is Knowledge.UNKNOWN:
         return workload
-    recent = [item.rate_rps for item in past if now_s - item.at_s <= window_s]
-    highest = max([workload.rate_rps, *recent])
-    return at_rate(workload, highest) if highest > workload.rate_rps else workload
+    highest = max([workload.rate_rps, *(item.rate_rps for item in past if now_s - item.at_s <= window_s)])
+    if highest <= workload.rate_rps:
+        return workload
+    if workload.knowledge is Knowledge.VALUE:
+        return at_rate(workload, highest)
+    # A confirmed zero is a fall like any other: until the window has passed, the sizes last seen stand for it.
+    if last_known is None or last_known.rate_rps <= 0.0:
+        return workload
+    return replace(at_rate(last_known, highest), coverage=workload.coverage, age_s=workload.age_s)
 
 
 def seen_long_enough(past: Sequence[PastDemand], now_s: float, window_s: float) -> bool:

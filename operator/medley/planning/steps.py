@@ -52,8 +52,16 @@ def next_step(problem: Problem, target: Mapping[str, int], current: Mapping[str,
             tuple((name, both[name]) for name in names),
             f"{', '.join(shrinks)} shrinks once {', '.join(grows)} is Ready",
         )
+    fewer = {name: min(target.get(name, 0), now.get(name, 0)) for name in names}
+    if sum(fewer.values()) < problem.min_replicas:
+        # Floor before budget: there is no way to the target that keeps both, so what runs stays.
+        return Step(
+            tuple((name, now.get(name, 0)) for name in names),
+            f"no room for {', '.join(grows)} beside {', '.join(shrinks)}, and minReplicas forbids to shrink first; "
+            "raise limits or maxHourlyCost",
+        )
     return Step(
-        tuple((name, min(target.get(name, 0), now.get(name, 0))) for name in names),
+        tuple(fewer.items()),
         f"no room for both: {', '.join(shrinks)} shrinks first, then {', '.join(grows)} grows",
     )
 

@@ -78,8 +78,11 @@ def estimate(
         return Workload(knowledge, coverage=coverage, age_s=age_s, reason=reason, sources=("prometheus",))
     inputs = marginal(_total(sample.prompt for sample in usable), max_tokens)
     outputs = marginal(_total(sample.generation for sample in usable), max_tokens)
+    if rate <= 0.0 and outputs is not None:
+        # Requests run and none arrives: those that finish are what is known of the demand.
+        rate = _finished_rps(usable)
     if inputs is None or outputs is None:
-        if past is None or not past.buckets:
+        if past is None or past.rate_rps <= 0.0:
             return _unknown(
                 "requests are running, but none has finished yet: their sizes are unknown", coverage=coverage
             )
@@ -156,6 +159,11 @@ def _demand_rps(sample: ReplicaSample) -> float:
     """
     growth = sample.waiting_growth_rps or 0.0
     return (sample.started_rps or 0.0) + (growth if math.isfinite(growth) and growth > 0 else 0.0)
+
+
+def _finished_rps(samples: Sequence[ReplicaSample]) -> float:
+    """Requests per second that finish."""
+    return sum(sample.generation.total_rps for sample in samples if sample.generation)
 
 
 def _with_unfinished(outputs: Marginal, started_rps: float, finished_rps: float) -> Marginal:

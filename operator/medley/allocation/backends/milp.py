@@ -14,7 +14,7 @@ from medley.allocation.problem import Problem
 from medley.allocation.routing import Steering
 from medley.model.objects import RoutingMode
 
-TINY_LOAD = 1e-5
+TINY_LOAD = 1e-6
 """A line that needs less of a replica than this is left out of the load rows (solvers lose such coefficients); its
 capability row keeps it served. The re-check still counts it."""
 
@@ -139,6 +139,10 @@ def _add_traffic(
             ]
             if terms:
                 model += pulp.lpSum(terms) <= count[j], f"load_{j}"
+            for position, line in enumerate(steering.lines):
+                if (position, j) in share and (line.loads[j] or 0.0) < TINY_LOAD:
+                    # However little it is, it needs a replica to go to.
+                    model += share[position, j] <= count[j], f"somewhere_{position}_{j}"
         return share
     # Service: every used variant gets the same share per replica, so Σn must cover the need of each used one.
     for position, line in enumerate(steering.lines):
