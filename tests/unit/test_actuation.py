@@ -31,6 +31,7 @@ def test_long_names_stay_within_a_label_and_apart() -> None:
     other = deployment_name(ServiceKey("ns", "a" * 60), "l40s")
     assert len(one) <= 52
     assert one != other
+    assert deployment_name(ServiceKey("ns", "chat"), "long-l4") != deployment_name(ServiceKey("ns", "chat-long"), "l4")
 
 
 def test_the_tables_generation_moves_only_with_its_content(chat: Resources) -> None:

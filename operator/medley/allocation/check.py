@@ -16,8 +16,9 @@ from medley.model.objects import CapacityType, RoutingMode
 TOLERANCE = 1e-6
 """Relative slack for rows with continuous shares: above solver tolerance (1e-7), far below a request in a thousand."""
 
-LEFT_OUT = 2e-5
-"""Replicas that a variant may be short of: lines too small for the solver's rows (milp.TINY_LOAD) add up to less."""
+TINY_LOAD = 1e-6
+"""A line that needs less of a replica than this is left out of the solver's load rows (solvers lose such coefficients);
+its capability row keeps it served. The re-check counts it, and allows exactly what may have been left out."""
 
 PoolCapacity = tuple[str, CapacityType]
 
@@ -117,6 +118,7 @@ def overloaded(
             # In mode Service whatever runs gets traffic; a held replica that cannot serve all sizes is reported apart.
             if share > TOLERANCE and load is None and not (problem.routing is RoutingMode.SERVICE and variant.floor):
                 broken.append(f"line {line.number}: {variant.name} gets traffic it cannot serve")
+    left_out = TINY_LOAD * sum(1 for line in steering.lines if any((load or 1.0) < TINY_LOAD for load in line.loads))
     for index, variant in enumerate(problem.variants):
         count = replicas.get(variant.name, 0)
         if not count and any(share > TOLERANCE for share in shares.get(variant.name, ())):
@@ -126,7 +128,7 @@ def overloaded(
             for position, line in enumerate(steering.lines)
             if variant.name in shares
         )
-        if used * served_fraction > count * (1 + TOLERANCE) + LEFT_OUT:
+        if used * served_fraction > count * (1 + TOLERANCE) + TOLERANCE + left_out:
             broken.append(f"{variant.name}: needs {used:.4f} replicas, has {count}")
     return broken
 

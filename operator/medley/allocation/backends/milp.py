@@ -9,14 +9,10 @@ from enum import StrEnum
 
 import pulp
 
-from medley.allocation.check import start_cost
+from medley.allocation.check import TINY_LOAD, start_cost
 from medley.allocation.problem import Problem
 from medley.allocation.routing import Steering
 from medley.model.objects import RoutingMode
-
-TINY_LOAD = 1e-6
-"""A line that needs less of a replica than this is left out of the load rows (solvers lose such coefficients); its
-capability row keeps it served. The re-check still counts it."""
 
 
 class Backend(StrEnum):
