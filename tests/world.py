@@ -129,6 +129,32 @@ class World:
             lambda: len(set(self.records()) - start) >= count, f"{count} more cycles", self.scene, timeout_s=timeout_s
         )
 
+    def at_rest(self, *, observed_at_least_rps: float = 0.0, observed_share_at_most: float = 1.0) -> None:
+        """Wait for a cycle that finds what it asks for in place: no step under way, samples of all replicas.
+
+        Args:
+            observed_at_least_rps: demand that it must see.
+            observed_share_at_most: of the demand that it plans for.
+        """
+
+        def done() -> bool:
+            record = json.loads(self.records()[-1].read_text())
+            plan, state = record["decision"]["services"][0], record["snapshot"]["states"][0]
+            observed, planned_for = (
+                sum(bucket["rate_rps"] for bucket in plan[name]["buckets"]) for name in ("observed", "workload")
+            )
+            found = {v["name"]: v["desired"] for v in state["variants"] if v["desired"]}
+            asked = {v["name"]: v["desired"] for v in plan["variants"] if v["desired"]}
+            return (
+                all(v["desired"] == v["ready"] == v["present"] for v in state["variants"])
+                and all(v["desired"] == v["planned"] for v in plan["variants"])
+                and plan["observed"]["coverage"] == 1.0
+                and found == asked == self.replicas()
+                and observed_at_least_rps <= observed <= observed_share_at_most * planned_for
+            )
+
+        eventually(done, "a cycle that changes nothing", self.scene, timeout_s=90.0)
+
     def events(self, name: str) -> list[str]:
         items = self.scene.api.items("/api/v1/events")
         return [f"{e['reason']}: {e['message']}" for e in items if e["involvedObject"]["name"] == name]

@@ -65,8 +65,11 @@ def test_replicas_equal_the_replay_of_the_recorded_snapshot(world: World) -> Non
 
 
 def test_killed_and_restarted_it_changes_nothing(world: World) -> None:
-    eventually(lambda: world.condition("Ready")[0] == "True", "all Ready", world.scene)
-    world.silence()  # demand falls: an operator that forgot what it knew must not take it for a reason to shrink
+    world.at_rest(observed_at_least_rps=6.0)
+    # The demand falls, and the operator dies while its plan is still for the peak: an operator that forgot what it knew must not
+    # take what it sees then for a reason to shrink.
+    world.silence()
+    world.at_rest(observed_share_at_most=0.7)
     world.scene.kill_operator()
     time.sleep(0.5)
     uids, generations = world.pod_uids(), world.generations()

@@ -15,7 +15,7 @@ from medley.cycle.decide import decide
 from medley.cycle.decision import ServiceDecision, Truth
 from medley.cycle.snapshot import ServiceState, Settings, Snapshot
 from medley.model.objects import Mode, RoutingMode, Slo, StaticPoint, VariantSpec
-from medley.model.samples import HistogramRate, ReplicaSample, ServiceSamples
+from medley.model.samples import HistogramRate, ReadyReplica, ReplicaSample, ServiceSamples
 from medley.model.workload import Size
 from medley.planning.demand import PastDemand
 from medley.planning.steps import VariantState
@@ -43,7 +43,8 @@ def snapshot(
     names = tuple(f"{variant}-{n}" for variant, count in running.items() for n in range(count))
     past = () if past_rps is None else tuple(PastDemand(NOW - t, past_rps) for t in range(100, 0, -5))
     state = ServiceState(
-        service.key, tuple(VariantState(name, count, count, count) for name, count in running.items()), names,
+        service.key, tuple(VariantState(name, count, count, count) for name, count in running.items()),
+        tuple(ReadyReplica(name) for name in names),
         acknowledged, past,
     )  # fmt: skip
     return Snapshot(
@@ -193,11 +194,13 @@ def test_a_confirmed_zero_is_followed_only_after_the_window(chat: Resources) -> 
     idle = whole(chat, running, 0.0)
     busy = only(snapshot(chat, running=running, samples=whole(chat, running, 25.0), past_rps=25.0))
     snap = snapshot(chat, running=running, samples=idle, past_rps=25.0)
-    state = replace(snap.states[0], last_known=busy.workload)
+    state = replace(snap.states[0], last_known=busy.observed, peak=busy.observed)
     soon = only(replace(snap, states=(state,)))
     assert sum(desired(soon).values()) > 2
     later = only(
-        replace(snap, states=(replace(state, past=tuple(PastDemand(NOW - t, 0.0) for t in range(100, 0, -5))),))
+        replace(
+            snap, states=(replace(state, peak=None, past=tuple(PastDemand(NOW - t, 0.0) for t in range(100, 0, -5))),)
+        )
     )
     assert sum(v.planned for v in later.variants) == 2
 

@@ -2,19 +2,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medley.allocation.joint import allocate_all
 from medley.allocation.problem import Outcome, Problem, Supply, Variant
 from medley.allocation.solve import allocate
-from medley.model.objects import CapacityType, Offering, Pool, RoutingMode, Scaling
+from medley.controller.memory import Memory
+from medley.cycle.decision import Decision, ServiceDecision
+from medley.model.objects import CapacityType, Mode, Offering, Pool, RoutingMode, Scaling, ServiceKey
 from medley.model.workload import Bucket, Knowledge, Size, Workload
 from medley.planning.demand import MAX_DEMAND_FACTOR, PastDemand, demand_factor, seen_long_enough, stabilised
 from medley.planning.steps import VariantState, next_step
 from medley.profiles.step import Throughput
 
 OD = CapacityType.ON_DEMAND
+KEY = ServiceKey("ns", "s")
 
 
 def problem(limit: int | None = None, budget: float | None = None) -> Problem:
@@ -65,15 +69,39 @@ def test_a_step_never_goes_beyond_both_ends_and_repeated_it_arrives(
     assert {name: state.desired for name, state in current.items()} == target
 
 
+def remembered(workload: Workload) -> Decision:
+    service = ServiceDecision(
+        KEY, Mode.AUTO, True, workload, workload, 1.0, RoutingMode.SERVICE, (), (), None, None, ()
+    )
+    return Decision((service,), (), 0.0)
+
+
 def known(rate: float) -> Workload:
     return Workload(Knowledge.VALUE, (Bucket(Size(100, 100), rate),))
 
 
 def test_a_fall_is_followed_after_the_window_and_a_rise_at_once() -> None:
-    past = [PastDemand(0.0, 9.0), PastDemand(50.0, 5.0)]
-    assert stabilised(known(1.0), past, 60.0, 100.0).rate_rps == 9.0
-    assert stabilised(known(1.0), past, 120.0, 100.0).rate_rps == 5.0
-    assert stabilised(known(20.0), past, 60.0, 100.0).rate_rps == 20.0
+    memory = Memory(keep_s=300.0)
+    for at_s, rate_rps in ((0.0, 9.0), (50.0, 5.0)):
+        memory.remember(remembered(known(rate_rps)), at_s)
+    assert stabilised(known(1.0), memory.peak(KEY, 60.0, 100.0)).rate_rps == 9.0
+    assert stabilised(known(1.0), memory.peak(KEY, 120.0, 100.0)).rate_rps == 5.0
+    assert stabilised(known(20.0), memory.peak(KEY, 60.0, 100.0)).rate_rps == 20.0
+    assert stabilised(known(1.0), memory.peak(KEY, 400.0, 100.0)).rate_rps == 1.0
+
+
+def test_what_is_missing_to_the_peak_has_the_peaks_sizes_and_certainty() -> None:
+    peak = replace(known(8.0), uncertainty=0.1)
+    last_ones = Workload(Knowledge.VALUE, (Bucket(Size(100, 4000), 0.5),), uncertainty=1.0)
+    held = stabilised(last_ones, peak)
+    assert {str(b.size): b.rate_rps for b in held.buckets} == {"100/4000": 0.5, "100/100": 7.5}
+    assert held.uncertainty == pytest.approx(0.1 * 7.5 / 8 + 1.0 * 0.5 / 8)
+    zero = stabilised(Workload(Knowledge.ZERO), peak)
+    assert zero.knowledge is Knowledge.VALUE
+    assert zero.buckets == peak.buckets
+    assert stabilised(Workload(Knowledge.UNKNOWN), peak).knowledge is Knowledge.UNKNOWN
+    other_ranges = Workload(Knowledge.VALUE, (Bucket(Size(50, 10), 1.0),), input_edges=(64.0,))
+    assert stabilised(other_ranges, peak).buckets == (Bucket(Size(50, 10), 8.0),)
 
 
 def test_what_has_not_been_seen_for_a_whole_window_is_not_enough_to_shrink() -> None:

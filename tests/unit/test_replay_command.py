@@ -28,7 +28,7 @@ from medley.model.objects import (
     StaticPoint,
     VariantSpec,
 )
-from medley.model.samples import HistogramRate, LatencySample, ReplicaSample, ServiceSamples
+from medley.model.samples import HistogramRate, LatencySample, ReadyReplica, ReplicaSample, ServiceSamples
 from medley.model.workload import Bucket, Knowledge, Size, Workload
 from medley.planning.demand import PastDemand
 from medley.planning.steps import VariantState
@@ -78,7 +78,7 @@ def snapshot(**changes: Any) -> Snapshot:
             ),
             Profile("m-y", ProfileKey("m", "Y", 2), Provenance.ESTIMATED, 0.7, linear=StepModel(1, 0, 0, 0.1, 41000)),
         ),
-        states=(ServiceState(KEY, (VariantState("x", 1, 1, 1),), ("x-0",)),),
+        states=(ServiceState(KEY, (VariantState("x", 1, 1, 1),), (ReadyReplica("x-0"),)),),
     )
     return dataclasses.replace(base, **changes)
 
@@ -97,9 +97,10 @@ def full() -> Snapshot:
             ServiceState(
                 KEY,
                 (VariantState("x", 3, 2, 4),),
-                ("x-0", "x-1"),
+                (ReadyReplica("x-0", "x", 12.5), ReadyReplica("x-1")),
                 RoutingMode.INPUT_RANGE,
                 (PastDemand(1.5, 0.0), PastDemand(2.5, 3.25)),
+                workload,
                 workload,
             ),
         ),
@@ -241,8 +242,8 @@ def test_what_a_clock_measured_is_not_compared(tmp_path: Path) -> None:
         ("[]", "is no recorded snapshot"),
         ("{}", "is no recorded snapshot"),
         ('{"snapshot": null}', "is no recorded snapshot"),
-        ('{"snapshot": {"schema_version": 1}}', "is no valid snapshot"),
-        ('{"snapshot": {"schema_version": 999}}', "has schema version 999, this Medley reads 1"),
+        ('{"snapshot": {"schema_version": 2}}', "is no valid snapshot"),
+        ('{"snapshot": {"schema_version": 999}}', "has schema version 999, this Medley reads 2"),
         ("\N{REPLACEMENT CHARACTER}", "is no recorded snapshot"),
     ],
 )

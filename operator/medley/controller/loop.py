@@ -85,9 +85,7 @@ class Loop:
             decision = decide(observed.snapshot)
             self._record(Record(observed.snapshot, decision))
             self._writer.write(observed, decision)
-            self._memory.remember(
-                decision, {item.key: item.observed_rate_rps for item in decision.services}, observed.snapshot.taken_at_s
-            )
+            self._memory.remember(decision, observed.snapshot.taken_at_s)
         except MedleyError as error:
             self._say_once(f"no cycle: {error}")
             return None

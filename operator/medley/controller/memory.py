@@ -8,7 +8,6 @@ from medley.cycle.decision import Decision
 from medley.model.objects import ServiceKey
 from medley.model.workload import Knowledge, Workload
 from medley.planning.demand import PastDemand
-from medley.workload.known import at_rate
 
 
 class Memory:
@@ -16,23 +15,27 @@ class Memory:
 
     def __init__(self, keep_s: float) -> None:
         self._keep_s = keep_s
-        self._past: dict[ServiceKey, deque[PastDemand]] = {}
+        self._past: dict[ServiceKey, deque[tuple[float, Workload]]] = {}
         self._last: dict[ServiceKey, Workload] = {}
 
     def past(self, key: ServiceKey) -> tuple[PastDemand, ...]:
         """Known demand, oldest first."""
-        return tuple(self._past.get(key, ()))
+        return tuple(PastDemand(at_s, workload.rate_rps) for at_s, workload in self._past.get(key, ()))
+
+    def peak(self, key: ServiceKey, now_s: float, window_s: float) -> Workload | None:
+        """The known workload of the highest rate in the last `window_s` seconds."""
+        recent = [workload for at_s, workload in self._past.get(key, ()) if now_s - at_s <= window_s]
+        return max(recent, key=lambda workload: workload.rate_rps, default=None)
 
     def last_known(self, key: ServiceKey) -> Workload | None:
         """The last known workload."""
         return self._last.get(key)
 
-    def remember(self, decision: Decision, observed: dict[ServiceKey, float], at_s: float) -> None:
-        """Keep what this cycle learnt.
+    def remember(self, decision: Decision, at_s: float) -> None:
+        """Keep the workloads of a cycle as they were before stabilisation: else a peak would renew itself for ever.
 
         Args:
             decision: of this cycle.
-            observed: rates as estimated, before they were stabilised: else a peak would renew itself for ever.
             at_s: unix time of the snapshot.
         """
         keys = {service.key for service in decision.services}
@@ -40,12 +43,11 @@ class Memory:
             del self._past[gone]
             self._last.pop(gone, None)
         for service in decision.services:
-            if service.workload.knowledge is Knowledge.UNKNOWN:
+            if service.observed.knowledge is Knowledge.UNKNOWN:
                 continue
             past = self._past.setdefault(service.key, deque())
-            rate_rps = observed.get(service.key, service.workload.rate_rps)
-            past.append(PastDemand(at_s, rate_rps))
-            while past and at_s - past[0].at_s > self._keep_s:
+            past.append((at_s, service.observed))
+            while past and at_s - past[0][0] > self._keep_s:
                 past.popleft()
-            if service.workload.buckets and rate_rps > 0.0:
-                self._last[service.key] = at_rate(service.workload, rate_rps)
+            if service.observed.buckets:
+                self._last[service.key] = service.observed

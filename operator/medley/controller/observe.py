@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from medley.actuation import routing
@@ -18,6 +19,7 @@ from medley.api.crds import KINDS
 from medley.controller.memory import Memory
 from medley.cycle.snapshot import ObjectError, ServiceState, Settings, Snapshot
 from medley.model.objects import API_VERSION, ServiceKey
+from medley.model.samples import ReadyReplica
 from medley.planning.steps import VariantState
 from medley.ports import MetricsSource
 
@@ -79,6 +81,7 @@ def observe(
         for pod in ready_pods[key]:
             count[_variant(pod)] += 1
         names = tuple(sorted(pod["metadata"]["name"] for pod in ready_pods[key]))
+        ready = sorted((_ready_replica(pod, now_s) for pod in ready_pods[key]), key=lambda replica: replica.name)
         asked = {_variant(item): int(item["spec"].get("replicas") or 0) for item in by_service[key]}
         variants = sorted({*asked, *(variant for owner, variant in present if owner == key)})
         states.append(
@@ -88,10 +91,11 @@ def observe(
                     VariantState(variant, asked.get(variant, 0), count[variant], present[key, variant])
                     for variant in variants
                 ),
-                ready_replicas=names,
+                ready_replicas=tuple(ready),
                 acknowledged=routing.acknowledged(tables.get(key, {}), now_s),
                 past=memory.past(key),
                 last_known=memory.last_known(key),
+                peak=memory.peak(key, now_s, settings.stabilisation_s),
                 real_data_before=_was_true(by_identity.get(f"LLMService/{key}", {}), "DecisionFromRealData"),
             )
         )
@@ -136,7 +140,20 @@ def _was_true(item: Json, condition: str) -> bool:
 
 
 def _is_ready(pod: Json) -> bool:
-    if pod["metadata"].get("deletionTimestamp"):
-        return False
-    conditions = pod.get("status", {}).get("conditions") or []
-    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+    return not pod["metadata"].get("deletionTimestamp") and _ready_condition(pod) is not None
+
+
+def _ready_condition(pod: Json) -> Json | None:
+    conditions: list[Json] = pod.get("status", {}).get("conditions") or []
+    return next((item for item in conditions if item["type"] == "Ready" and item["status"] == "True"), None)
+
+
+def _ready_replica(pod: Json, now_s: float) -> ReadyReplica:
+    name, variant = pod["metadata"]["name"], _variant(pod)
+    since = (_ready_condition(pod) or {}).get("lastTransitionTime")
+    try:
+        return ReadyReplica(
+            name, variant, max(0.0, now_s - datetime.fromisoformat(since).timestamp()) if since else None
+        )
+    except (TypeError, ValueError):
+        return ReadyReplica(name, variant)

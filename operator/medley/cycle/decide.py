@@ -36,7 +36,7 @@ class _Case:
     state: ServiceState
     samples: ServiceSamples | None
     workload: Workload
-    observed_rate_rps: float
+    observed: Workload
     factor: float
     routing: RoutingMode
     held: str
@@ -116,8 +116,7 @@ def _case(
             past=state.last_known,
         )
         held = _held(observed, state, now_s, settings.stabilisation_s)
-        workload = stabilised(observed, state.past, now_s, settings.stabilisation_s, state.last_known)
-    observed_rate_rps = observed.rate_rps
+        workload = stabilised(observed, state.peak)
     factor = demand_factor(service.scaling, workload)
     # A plan is never made for more steering than is in place (DESIGN §5).
     routing = service.routing
@@ -141,7 +140,7 @@ def _case(
             assembled = Assembled(with_floor(assembled.problem, floor), assembled.warnings)
     except UserError as problem:
         error = problem
-    return _Case(service, state, samples, workload, observed_rate_rps, factor, routing, held, assembled, error)
+    return _Case(service, state, samples, workload, observed, factor, routing, held, assembled, error)
 
 
 def _held(workload: Workload, state: ServiceState, now_s: float, window_s: float) -> str:
@@ -190,7 +189,7 @@ def _decided(case: _Case, problem: Problem, joint: JointAllocation, pools: Mappi
             case.routing,
         ),
         input_edges=problem.input_edges,
-        observed_rate_rps=case.observed_rate_rps,
+        observed=case.observed,
         held=case.held,
     )
 
@@ -293,6 +292,7 @@ def _unusable_decision(case: _Case, pools: Mapping[str, Pool]) -> ServiceDecisio
         case.service.mode,
         False,
         case.workload,
+        case.observed,
         case.factor,
         case.routing,
         tuple(variants),
@@ -300,7 +300,6 @@ def _unusable_decision(case: _Case, pools: Mapping[str, Pool]) -> ServiceDecisio
         None,
         None,
         unusable(case.error, case.workload),
-        observed_rate_rps=case.observed_rate_rps,
         held=str(case.error),
     )
 

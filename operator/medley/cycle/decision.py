@@ -51,7 +51,7 @@ class ServiceDecision:
         act: whether `variants[].desired` may be written; False in Observe and when the spec cannot be used.
         shares: what a router should steer by: (variant, share per input range).
         input_edges: upper edges of the input ranges that `shares` are for.
-        observed_rate_rps: rate as estimated now; `workload` is stabilised and may be higher.
+        observed: the workload as estimated now; `workload` is stabilised and may be higher.
         held: nothing may shrink now, and why; empty if it may.
     """
 
@@ -59,6 +59,7 @@ class ServiceDecision:
     mode: Mode
     act: bool
     workload: Workload
+    observed: Workload
     demand_factor: float
     routing: RoutingMode
     variants: tuple[VariantTarget, ...]
@@ -67,7 +68,6 @@ class ServiceDecision:
     cost_per_hour: float | None
     findings: tuple[Finding, ...]
     input_edges: tuple[float, ...] = ()
-    observed_rate_rps: float = 0.0
     held: str = ""
 
     @property

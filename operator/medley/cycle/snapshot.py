@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medley.model.objects import Pool, RoutingMode, Service, ServiceKey
-from medley.model.samples import ServiceSamples
+from medley.model.samples import ReadyReplica, ServiceSamples
 from medley.model.workload import Workload
 from medley.planning.demand import PastDemand
 from medley.planning.steps import VariantState
 from medley.profiles.profile import Profile
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,21 @@ class ServiceState:
 
     Attributes:
         variants: replicas by variant, also of variants that are no longer listed.
-        ready_replicas: names of Ready pods.
+        ready_replicas: pods that are Ready.
         acknowledged: what a router says it steers by now; None: nobody steers.
         past: known demand of the last while.
         last_known: the last known workload.
+        peak: the workload at the highest rate that was known within the stabilisation window.
         real_data_before: a decision has come from real samples before; read from the status.
     """
 
     key: ServiceKey
     variants: tuple[VariantState, ...] = ()
-    ready_replicas: tuple[str, ...] = ()
+    ready_replicas: tuple[ReadyReplica, ...] = ()
     acknowledged: RoutingMode | None = None
     past: tuple[PastDemand, ...] = ()
     last_known: Workload | None = None
+    peak: Workload | None = None
     real_data_before: bool = False
 
 

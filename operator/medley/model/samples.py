@@ -28,6 +28,15 @@ class HistogramRate:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadyReplica:
+    """A replica that is Ready; `ready_for_s` is for how long, None if nobody says."""
+
+    name: str
+    variant: str = ""
+    ready_for_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaSample:
     """One replica over the window. A missing number is None, never 0.
 

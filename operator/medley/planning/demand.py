@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from medley.model.objects import Scaling
-from medley.model.workload import Knowledge, Workload
+from medley.model.workload import Bucket, Knowledge, Size, Workload
 from medley.workload.known import at_rate
 
 MAX_DEMAND_FACTOR = 3.0
@@ -25,21 +25,31 @@ def demand_factor(scaling: Scaling, workload: Workload) -> float:
     return max(1.0 + scaling.headroom, min(1.0 + workload.uncertainty, MAX_DEMAND_FACTOR))
 
 
-def stabilised(
-    workload: Workload, past: Sequence[PastDemand], now_s: float, window_s: float, last_known: Workload | None = None
-) -> Workload:
-    """The workload at the highest rate of the window: capacity follows a rise at once and a fall after the window."""
-    if workload.knowledge is Knowledge.UNKNOWN:
+def stabilised(workload: Workload, peak: Workload | None) -> Workload:
+    """Capacity follows a rise at once, and a fall (a confirmed zero too) after the window whose peak this is.
+
+    What is there now is kept with its own sizes; what is missing to the peak has the peak's sizes and certainty. Few
+    requests say little about sizes: blown up to the peak's rate, the last ones of a fall would ask for more than the
+    peak itself did.
+    """
+    if workload.knowledge is Knowledge.UNKNOWN or peak is None or peak.rate_rps <= workload.rate_rps:
         return workload
-    highest = max([workload.rate_rps, *(item.rate_rps for item in past if now_s - item.at_s <= window_s)])
-    if highest <= workload.rate_rps:
-        return workload
-    if workload.knowledge is Knowledge.VALUE:
-        return at_rate(workload, highest)
-    # A confirmed zero is a fall like any other: until the window has passed, the sizes last seen stand for it.
-    if last_known is None or last_known.rate_rps <= 0.0:
-        return workload
-    return replace(at_rate(last_known, highest), coverage=workload.coverage, age_s=workload.age_s)
+    now = workload.rate_rps / peak.rate_rps
+    if now > 0.0 and workload.input_edges != peak.input_edges:
+        # Ranges that differ cannot be mixed: the metrics changed in between, and the newer ones count.
+        return at_rate(workload, peak.rate_rps)
+    rest = at_rate(peak, peak.rate_rps - workload.rate_rps)
+    rates: dict[tuple[Size, int], float] = {}
+    for bucket in (*workload.buckets, *rest.buckets):
+        rates[bucket.size, bucket.input_range] = rates.get((bucket.size, bucket.input_range), 0.0) + bucket.rate_rps
+    return replace(
+        workload,
+        knowledge=Knowledge.VALUE,
+        buckets=tuple(Bucket(size, rate_rps, number) for (size, number), rate_rps in rates.items()),
+        input_edges=peak.input_edges,
+        uncertainty=now * workload.uncertainty + (1.0 - now) * peak.uncertainty,
+        sources=workload.sources or peak.sources,
+    )
 
 
 def seen_long_enough(past: Sequence[PastDemand], now_s: float, window_s: float) -> bool:

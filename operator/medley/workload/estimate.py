@@ -1,16 +1,16 @@
 """From samples of replicas to a workload, in three states.
 
 Demand is corrected upward, never downward: the rate is of requests that started (their first token came), which counts
-aborted ones and does not wait for completion; a growing queue and a backlog add to it; a replica without a sample is
-taken to be as busy as the busiest one seen.
+aborted ones and does not wait for completion; a growing queue and a backlog add to it; a replica that should have a
+sample and has none is taken to be as busy as the busiest one seen.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from medley.model.samples import HistogramRate, ReplicaSample, ServiceSamples
+from medley.model.samples import HistogramRate, ReadyReplica, ReplicaSample, ServiceSamples
 from medley.model.workload import Bucket, Knowledge, Size, Workload
 from medley.workload.histogram import Marginal, independent, marginal
 
@@ -29,7 +29,7 @@ COMPLETE = 0.95
 
 def estimate(
     samples: ServiceSamples | None,
-    ready_replicas: Sequence[str],
+    ready_replicas: Sequence[ReadyReplica],
     *,
     max_tokens: float,
     max_age_s: float = MAX_AGE_S,
@@ -39,7 +39,7 @@ def estimate(
 
     Args:
         samples: what was measured; None if nothing was asked.
-        ready_replicas: names of the replicas that are Ready now.
+        ready_replicas: the replicas that are Ready now.
         max_tokens: longest context; where the histograms' open cells end.
         max_age_s: older samples do not count.
         past: the last known workload: its mix of sizes serves while requests wait but none has finished.
@@ -48,7 +48,7 @@ def estimate(
         return _unknown(samples.fault if samples else "no metrics were read")
     if not ready_replicas:
         return _unknown("no replica is Ready, so nothing measures the demand")
-    ready = set(ready_replicas)
+    ready = {replica.name: replica for replica in ready_replicas}
     usable, faults = [], []
     for sample in samples.replicas:
         if sample.replica not in ready:
@@ -64,13 +64,13 @@ def estimate(
     age_s = max(sample.age_s or 0.0 for sample in usable)
     demands = [_demand_rps(sample) for sample in usable]
     backlog = sum(max(0.0, (sample.waiting or 0.0)) for sample in usable) / BACKLOG_DRAIN_S
-    imputed = (len(ready) - len(usable)) * max(demands)
+    imputed = _imputed_rps(ready, {s.replica: rps for s, rps in zip(usable, demands, strict=True)}, samples.window_s)
     rate = sum(demands) + backlog + imputed
     reason = ""
     if len(usable) < len(ready):
         reason = (
-            f"{len(usable)} of {len(ready)} Ready replicas have samples; the others count as busy as the busiest"
-            + (f" ({faults[0]})" if faults else "")
+            f"{len(usable)} of {len(ready)} Ready replicas have samples; the others count as busy as the busiest, "
+            "new ones as idle" + (f" ({faults[0]})" if faults else "")
         )
     running = sum(sample.running or 0.0 for sample in usable)
     if rate <= 0.0 and running <= 0.0:
@@ -142,6 +142,22 @@ def _fault(sample: ReplicaSample, max_age_s: float) -> str:
         if any(number < 0 for number in numbers or ()):
             return f"{name} is negative; check what exports it"
     return ""
+
+
+def _imputed_rps(ready: Mapping[str, ReadyReplica], seen_rps: Mapping[str, float], window_s: float) -> float:
+    """What replicas without a sample are taken to serve: as much as the busiest of their variant, or else of all.
+
+    A replica that is Ready for less than a window adds nothing: the requests it takes were counted at others until
+    now, and the peak of the stabilisation window still holds them. Counted twice, every rise would feed itself.
+    """
+    variants = {name: replica.variant for name, replica in ready.items()}
+    total = 0.0
+    for name, replica in ready.items():
+        if name in seen_rps or (replica.ready_for_s is not None and replica.ready_for_s < window_s):
+            continue
+        alike = [rps for other, rps in seen_rps.items() if variants[other] == replica.variant]
+        total += max(alike or seen_rps.values())
+    return total
 
 
 def _listed(number: float | None) -> list[float] | None:
