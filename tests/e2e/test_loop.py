@@ -66,8 +66,8 @@ def test_replicas_equal_the_replay_of_the_recorded_snapshot(world: World) -> Non
 
 def test_killed_and_restarted_it_changes_nothing(world: World) -> None:
     world.at_rest(observed_at_least_rps=6.0)
-    # The demand falls, and the operator dies while its plan is still for the peak: an operator that forgot what it knew must not
-    # take what it sees then for a reason to shrink.
+    # The demand falls, and the operator dies while its plan is still for the peak: what the next one sees, which knows
+    # nothing of that, must be no reason to shrink.
     world.silence()
     world.at_rest(observed_share_at_most=0.7)
     world.scene.kill_operator()
