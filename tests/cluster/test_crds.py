@@ -14,6 +14,7 @@ import pytest
 from medley.actuation.cluster_api import ApiError, ClusterApi, Json
 from medley.api.crds import KINDS
 from medley.api.manifests import read_manifests
+from medley.api.throughputprofile import ONE_OF
 from medley.lab.control_plane import ControlPlane
 from medley.lab.scene import apply, install_crds, path_of
 from medley.lab.tools import Tool, ensure
@@ -235,9 +236,9 @@ INVALID: dict[str, tuple[Json, str, str]] = {
             }
         ),
         "spec",
-        "set exactly one of maxThroughput and linear",
+        f"set exactly one of {ONE_OF}",
     ),
-    "no speed": (profile(maxThroughput=UNSET), "spec", "set exactly one of maxThroughput and linear"),
+    "no speed": (profile(maxThroughput=UNSET), "spec", f"set exactly one of {ONE_OF}"),
     "too few rows": (
         profile(maxThroughput={**GRID, "requestsPerSecond": [[9.1]]}),
         "spec",

@@ -16,7 +16,7 @@ from medley.allocation.routing import steer
 from medley.allocation.solve import allocate
 from medley.model.objects import CapacityType, Offering, Pool, RoutingMode
 from medley.model.workload import Bucket, Size
-from medley.profiles.step import Throughput, Unservable
+from medley.profiles.latency import Throughput, Unservable
 
 EXACT = Options(relative_gap=0.0, time_limit_s=20.0)
 OD = CapacityType.ON_DEMAND

@@ -13,15 +13,15 @@ from medley.actuation.status import conditions, worth_an_event
 from medley.api.convert import Resources
 from medley.cycle.decision import Finding, Truth
 from medley.lab.router import RoutingTable
-from medley.model.objects import RoutingMode, ServiceKey
+from medley.model.objects import CapacityType, RoutingMode, ServiceKey, VariantSpec
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "deployment.yaml"
 
 
 def test_the_deployment_is_the_golden_one(chat: Resources) -> None:
     manifest = render(
-        chat.services[0], chat.pools[0], "l4", 3, tensor_parallel_size=1, image="vllm/vllm-openai:v0.11.2",
-        args=["--enable-prefix-caching"], port=8000,
+        chat.services[0], chat.pools[0], "l4", 3, spec=VariantSpec("l4"), capacity_type=CapacityType.ON_DEMAND,
+        image="vllm/vllm-openai:v0.11.2", args=["--enable-prefix-caching"], port=8000,
     )  # fmt: skip
     assert manifest == yaml.safe_load(GOLDEN.read_text())
 

@@ -12,10 +12,13 @@ import pytest
 
 from medley.api.convert import Resources, identity, parse, to_pool, to_profile, to_service
 from medley.api.manifests import read_manifests
+from medley.api.throughputprofile import ONE_OF
 from medley.model.errors import UserError
 from medley.model.objects import CapacityType, Mode, Offering, RoutingMode, ScaleTarget, ServiceKey, StaticPoint
 from medley.model.workload import Size
+from medley.profiles.grid import Grid
 from medley.profiles.profile import ProfileKey, Provenance
+from medley.profiles.step import StepModel
 
 Manifest = dict[str, Any]
 
@@ -184,18 +187,16 @@ def test_pool_with_a_scale_target_names_it() -> None:
 def test_profile_with_a_grid() -> None:
     made = to_profile(profile())
     assert made.key == ProfileKey("m", "L4", 1, "vllm")
-    assert made.linear is None
-    assert made.grid is not None
-    assert (made.grid.tpot_ms, made.grid.ttft_ms) == (120, None)
-    assert made.grid.max_throughput(Size(512, 128)).rate_rps == pytest.approx(7.2)
-    assert made.grid.max_throughput(Size(2048, 512)).rate_rps == pytest.approx(1.1)
+    assert isinstance(made.speed, Grid)
+    assert (made.speed.tpot_ms, made.speed.ttft_ms) == (120, None)
+    assert made.speed.max_throughput(Size(512, 128)).rate_rps == pytest.approx(7.2)
+    assert made.speed.max_throughput(Size(2048, 512)).rate_rps == pytest.approx(1.1)
 
 
 def test_profile_with_a_step_model() -> None:
     made = to_profile(profile(maxThroughput=UNSET, linear=LINEAR))
-    assert made.grid is None
-    assert made.linear is not None
-    assert (made.linear.base_ms, made.linear.kv_capacity_tokens, made.linear.max_batch) == (36.7, 41000, 256)
+    assert isinstance(made.speed, StepModel)
+    assert (made.speed.base_ms, made.speed.kv_capacity_tokens, made.speed.max_batch) == (36.7, 41000, 256)
 
 
 @pytest.mark.parametrize(
@@ -386,8 +387,8 @@ WRONG: dict[str, tuple[Manifest, str, str]] = {
         "spec.maxThroughput.requestsPerSecond[1][0]",
         "Give a finite number",
     ),
-    "grid and step model": (profile(linear=LINEAR), "maxThroughput", "exactly one of maxThroughput and linear"),
-    "no speed": (profile(maxThroughput=UNSET), "maxThroughput", "exactly one of maxThroughput and linear"),
+    "grid and step model": (profile(linear=LINEAR), "maxThroughput", f"exactly one of {ONE_OF}"),
+    "no speed": (profile(maxThroughput=UNSET), "maxThroughput", f"exactly one of {ONE_OF}"),
     "derating above 1": (profile(derating=1.1), "spec.derating", "less than or equal to 1"),
     "derating 0": (profile(derating=0), "spec.derating", "greater than 0"),
     "unknown provenance": (profile(provenance={"kind": "Guessed"}), "spec.provenance.kind", "'Measured'"),

@@ -43,7 +43,7 @@ def snapshot(
     names = tuple(f"{variant}-{n}" for variant, count in running.items() for n in range(count))
     past = () if past_rps is None else tuple(PastDemand(NOW - t, past_rps) for t in range(100, 0, -5))
     state = ServiceState(
-        service.key, tuple(VariantState(name, count, count, count) for name, count in running.items()),
+        service.key, tuple(VariantState(name, count, count, count, name) for name, count in running.items()),
         tuple(ReadyReplica(name) for name in names),
         acknowledged, past,
     )  # fmt: skip
@@ -162,7 +162,7 @@ def test_one_wrong_service_does_not_stop_another(chat: Resources) -> None:
 def test_draining_pods_keep_their_nodes(chat: Resources) -> None:
     running = {"l40s": 2}
     snap = snapshot(chat, running=running, samples=whole(chat, running, 0.5), past_rps=0.5)
-    state = replace(snap.states[0], variants=(VariantState("l40s", 2, 2, 5),))
+    state = replace(snap.states[0], variants=(VariantState("l40s", 2, 2, 5, "l40s"),))
     nodes = {pool.pool: pool.nodes for pool in decide(replace(snap, states=(state,))).pools}
     assert nodes["l40s"] == 5
 
@@ -182,7 +182,11 @@ def test_nan_in_a_histogram_is_named_in_the_condition(chat: Resources) -> None:
 def test_pods_of_a_service_that_cannot_be_read_keep_their_nodes(chat: Resources) -> None:
     snap = snapshot(chat, running={"l4": 2}, samples=whole(chat, {"l4": 2}, 0.5), past_rps=0.5)
     gone = ServiceState(
-        replace(chat.services[0].key, name="gone"), (VariantState("h100", 2, 2, 2), VariantState("l4", 5, 5, 5))
+        replace(chat.services[0].key, name="gone"),
+        (
+            VariantState("h100", 2, 2, 2, "h100"),
+            VariantState("l4", 5, 5, 5, "l4"),
+        ),
     )
     nodes = {pool.pool: pool.nodes for pool in decide(replace(snap, states=(*snap.states, gone))).pools}
     assert nodes["h100"] == 2

@@ -15,7 +15,7 @@ from medley.model.objects import CapacityType, Mode, Offering, Pool, RoutingMode
 from medley.model.workload import Bucket, Knowledge, Size, Workload
 from medley.planning.demand import MAX_DEMAND_FACTOR, PastDemand, demand_factor, seen_long_enough, stabilised
 from medley.planning.steps import VariantState, next_step
-from medley.profiles.step import Throughput
+from medley.profiles.latency import Throughput
 
 OD = CapacityType.ON_DEMAND
 KEY = ServiceKey("ns", "s")

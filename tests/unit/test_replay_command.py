@@ -32,7 +32,8 @@ from medley.model.samples import HistogramRate, LatencySample, ReadyReplica, Rep
 from medley.model.workload import Bucket, Knowledge, Size, Workload
 from medley.planning.demand import PastDemand
 from medley.planning.steps import VariantState
-from medley.profiles.profile import Grid, Profile, ProfileKey, Provenance
+from medley.profiles.grid import Grid
+from medley.profiles.profile import Profile, ProfileKey, Provenance
 from medley.profiles.step import StepModel
 
 KEY = ServiceKey("prod", "chat")
@@ -74,11 +75,11 @@ def snapshot(**changes: Any) -> Snapshot:
                 ProfileKey("m", "X"),
                 Provenance.MEASURED,
                 0.9,
-                grid=Grid(120.0, None, (128.0, 512.0), (128.0,), ((9.1,), (7.2,))),
+                speed=Grid(120.0, None, (128.0, 512.0), (128.0,), ((9.1,), (7.2,))),
             ),
-            Profile("m-y", ProfileKey("m", "Y", 2), Provenance.ESTIMATED, 0.7, linear=StepModel(1, 0, 0, 0.1, 41000)),
+            Profile("m-y", ProfileKey("m", "Y", 2), Provenance.ESTIMATED, 0.7, speed=StepModel(1, 0, 0, 0.1, 41000)),
         ),
-        states=(ServiceState(KEY, (VariantState("x", 1, 1, 1),), (ReadyReplica("x-0"),)),),
+        states=(ServiceState(KEY, (VariantState("x", 1, 1, 1, "x"),), (ReadyReplica("x-0"),)),),
     )
     return dataclasses.replace(base, **changes)
 
@@ -96,7 +97,7 @@ def full() -> Snapshot:
         states=(
             ServiceState(
                 KEY,
-                (VariantState("x", 3, 2, 4),),
+                (VariantState("x", 3, 2, 4, "x"),),
                 (ReadyReplica("x-0", "x", 12.5), ReadyReplica("x-1")),
                 RoutingMode.INPUT_RANGE,
                 (PastDemand(1.5, 0.0), PastDemand(2.5, 3.25)),

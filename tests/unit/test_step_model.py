@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medley.model.workload import Size
-from medley.profiles.profile import Grid
-from medley.profiles.step import LatencyTarget, StepModel, Unservable
+from medley.profiles.grid import Grid
+from medley.profiles.latency import LatencyTarget, Unservable
+from medley.profiles.step import StepModel
 
 L4 = StepModel(71.6, 0.17, 0.00057, 0.166, 41_000)
 

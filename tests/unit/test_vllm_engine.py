@@ -18,7 +18,8 @@ from medley.lab.vllm_engine import (
     replay,
 )
 from medley.model.workload import Size
-from medley.profiles.step import LatencyTarget, StepModel
+from medley.profiles.latency import LatencyTarget
+from medley.profiles.step import StepModel
 
 MODEL = StepModel(
     base_ms=20.0,

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 from medley.actuation.cluster_api import ClusterApi, PatchType
+from medley.model.engine import ChunkedPrefill, EngineFlags
 from medley.model.errors import UserError
-from medley.model.objects import API_VERSION, Pool, Service, ServiceKey
+from medley.model.objects import API_VERSION, CapacityType, Pool, Service, ServiceKey, VariantSpec
 
 FIELD_MANAGER = "medley"
 MANAGED = {"app.kubernetes.io/managed-by": "medley"}
 SERVICE_LABEL = "medley.dev/service"
 VARIANT_LABEL = "medley.dev/variant"
+POOL_LABEL = "medley.dev/pool"
+GPUS_LABEL = "medley.dev/gpus"
+"""GPUs of one replica: with the pool, what a variant that is no longer listed still uses."""
 DRAIN_S = 120
 """A terminating pod may take this long to finish the requests it has."""
 
@@ -40,13 +45,35 @@ def owner_reference(service: Service) -> Manifest:
     }
 
 
+def flag_arguments(flags: EngineFlags) -> list[str]:
+    """VLLM's arguments for the flags that a profile is of (vLLM 0.11 engine arguments)."""
+    out = []
+    if flags.quantization:
+        out += ["--quantization", flags.quantization]
+    if flags.kv_cache_dtype:
+        out += ["--kv-cache-dtype", flags.kv_cache_dtype]
+    if flags.speculative is not None:
+        draft: dict[str, object] = {
+            "method": flags.speculative.method,
+            "num_speculative_tokens": flags.speculative.tokens,
+        }
+        if flags.speculative.draft_model:
+            draft["model"] = flags.speculative.draft_model
+        out += ["--speculative-config", json.dumps(draft)]
+    if flags.chunked_prefill is not ChunkedPrefill.DEFAULT:
+        on = flags.chunked_prefill is ChunkedPrefill.ENABLED
+        out.append("--enable-chunked-prefill" if on else "--no-enable-chunked-prefill")
+    return out
+
+
 def render(
     service: Service,
     pool: Pool,
     variant: str,
     replicas: int,
     *,
-    tensor_parallel_size: int,
+    spec: VariantSpec,
+    capacity_type: CapacityType,
     image: str,
     args: list[str],
     port: int,
@@ -56,22 +83,25 @@ def render(
     Raises:
         UserError: a replica would span nodes, which a Deployment's pod cannot.
     """
+    tensor_parallel_size = spec.tensor_parallel_size
     if tensor_parallel_size > pool.gpus_per_node:
         raise UserError(
             f"a replica on {tensor_parallel_size} GPUs spans nodes of {pool.gpus_per_node}; only plans can hold it yet",
             field=f"LLMService/{service.key} spec.variants[].tensorParallelSize",
             fix=f"Use {pool.gpus_per_node} or less on pool {pool.name}",
         )
-    labels = {**MANAGED, SERVICE_LABEL: service.key.name, VARIANT_LABEL: variant}
+    identity = {SERVICE_LABEL: service.key.name, VARIANT_LABEL: variant}
+    labels = {**MANAGED, **identity, POOL_LABEL: pool.name, GPUS_LABEL: str(tensor_parallel_size)}
     command = ["--model", service.model_name, "--port", str(port)]
     if service.max_model_len is not None:
         command += ["--max-model-len", str(service.max_model_len)]
     if tensor_parallel_size > 1:
         command += ["--tensor-parallel-size", str(tensor_parallel_size)]
+    command += flag_arguments(spec.flags)
     selector = dict(pool.node_selector)
     if len(pool.offerings) > 1:
         # Karpenter's label is what clouds and autoscalers agree on for the way a node is bought.
-        spot = variant.endswith("-spot")
+        spot = capacity_type is CapacityType.SPOT
         selector["karpenter.sh/capacity-type"] = "spot" if spot else "on-demand"
     container: Manifest = {
         "name": "engine",
@@ -92,7 +122,7 @@ def render(
         },
         "spec": {
             "replicas": replicas,
-            "selector": {"matchLabels": {SERVICE_LABEL: service.key.name, VARIANT_LABEL: variant}},
+            "selector": {"matchLabels": identity},
             # A changed template brings up the new replica before it takes the old one away.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "template": {

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from medley.allocation.problem import Problem, Supply, Variant
 from medley.model.errors import UserError
-from medley.model.objects import CapacityType, Pool, RoutingMode, Service, Slo, VariantSpec
+from medley.model.objects import CapacityType, Mode, Pool, RoutingMode, Service, Slo, VariantSpec
 from medley.model.workload import Size, Workload
+from medley.profiles.estimate import estimated_profile
+from medley.profiles.latency import LatencyTarget, Throughput
 from medley.profiles.profile import Profile, ProfileKey
-from medley.profiles.step import LatencyTarget, Throughput
 
 NOMINAL_SIZES = (Size(32, 32), Size(128, 128), Size(512, 256))
 """Sizes by which a variant is judged usable when no demand is known."""
@@ -26,18 +26,10 @@ class Assembled:
 
 
 def variant_name(spec: VariantSpec, capacity_type: CapacityType) -> str:
-    """The pool, with -tpN above one GPU and -spot for Spot."""
+    """The pool, with -tpN above one GPU, the engine's flags, and -spot for Spot."""
     size = f"-tp{spec.tensor_parallel_size}" if spec.tensor_parallel_size > 1 else ""
-    return f"{spec.pool}{size}{'-spot' if capacity_type is CapacityType.SPOT else ''}"
-
-
-def pool_of_variant(name: str, pools: Collection[str]) -> tuple[str, int]:
-    """Pool and tensor-parallel size of a variant that is no longer listed, from its name; ("", 1) if no pool fits."""
-    found = re.fullmatch(r"(?P<pool>.+?)(-tp(?P<size>\d+))?(-spot)?", name)
-    if name in pools or found is None:
-        return (name, 1) if name in pools else ("", 1)
-    pool, size = found["pool"], int(found["size"] or 1)
-    return (pool, size) if pool in pools else ("", 1)
+    flags = f"-{spec.flags}" if str(spec.flags) else ""
+    return f"{spec.pool}{size}{flags}{'-spot' if capacity_type is CapacityType.SPOT else ''}"
 
 
 def latency_target(slo: Slo) -> LatencyTarget:
@@ -87,16 +79,18 @@ def assemble(
                 )
             )
             continue
-        key = ProfileKey(service.model_name, pool.gpu, spec.tensor_parallel_size)
+        key = ProfileKey(service.model_name, pool.gpu, spec.tensor_parallel_size, flags=spec.flags)
         profile = profiles.get(key)
         if profile is None:
-            warnings.append(_no_profile(service, key, profiles, field))
-            continue
-        looser = profile.grid.states(latency_target(service.slo)) if profile.grid is not None else None
-        if looser is not None:
+            profile, warning = _estimated(service, key, profiles, field)
+            warnings.append(warning)
+            if profile is None:
+                continue
+        refusal = profile.refusal(latency_target(service.slo))
+        if refusal is not None:
             warnings.append(
                 UserError(
-                    f"ThroughputProfile {profile.name!r} cannot be used: {looser}",
+                    f"ThroughputProfile {profile.name!r} cannot be used: {refusal}",
                     field="spec.slo",
                     fix="Add a profile made for this SLO, or loosen the SLO",
                 )
@@ -176,6 +170,7 @@ def _variant(
         at_least=at_least,
         running=running,
         usable=usable,
+        spec=spec,
     )
 
 
@@ -209,12 +204,20 @@ def _chain_refusal(variants: tuple[VariantSpec, ...], pool: Pool) -> str | None:
     return None
 
 
-def _no_profile(service: Service, key: ProfileKey, profiles: Mapping[ProfileKey, Profile], field: str) -> UserError:
+def _estimated(
+    service: Service, key: ProfileKey, profiles: Mapping[ProfileKey, Profile], field: str
+) -> tuple[Profile | None, UserError]:
+    """What stands in for a profile that is missing, and what is said of it (DESIGN §4)."""
     other = sorted({known.model for known in profiles if known.gpu == key.gpu and known.model != key.model})
     hint = f"; the ones for {key.gpu} are for another model: {', '.join(other)}" if other else ""
-    return UserError(
-        f"no ThroughputProfile for model {service.model_name!r} on {key.gpu}, tensorParallelSize "
-        f"{key.tensor_parallel_size}{hint}",
-        field=field,
-        fix="Create a ThroughputProfile with this key, or remove the pool from the service",
-    )
+    missing = f"no ThroughputProfile for {key}{hint}"
+    create = "Create a ThroughputProfile with this key (medley profile estimate, import or run)"
+    estimate = estimated_profile(key)
+    if isinstance(estimate, str):
+        return None, UserError(f"{missing}; none can be estimated: {estimate}", field=field, fix=create)
+    if service.mode is Mode.AUTO and not service.allow_estimated_profiles:
+        return None, UserError(
+            f"{missing}; an estimate is not acted on in Auto", field=field,
+            fix=f"{create}, or set spec.allowEstimatedProfiles: true",
+        )  # fmt: skip
+    return estimate, UserError(f"{missing}; a roofline estimate is used", field=field, fix=create)

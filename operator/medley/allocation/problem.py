@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from medley.model.objects import CapacityType, RoutingMode
+from medley.model.objects import CapacityType, RoutingMode, VariantSpec
 from medley.model.workload import Bucket
-from medley.profiles.step import Throughput
+from medley.profiles.latency import Throughput
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class Variant:
         at_least: replicas that must not be taken away now (unknown demand, incomplete data).
         running: replicas asked for now; starting more costs `change_cost` of a replica's price each.
         usable: the model runs on it at all.
+        spec: what the user listed; None where nobody did.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Variant:
     at_least: int = 0
     running: int = 0
     usable: bool = True
+    spec: VariantSpec | None = None
 
     @property
     def floor(self) -> int:

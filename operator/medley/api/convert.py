@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from medley.api.fields import ApiModel
 from medley.api.gpupool import GPUPoolSpec
 from medley.api.llmservice import EngineSpec, LLMServiceSpec
-from medley.api.throughputprofile import ThroughputProfileSpec
+from medley.api.throughputprofile import FlagsSpec, LatencySpec, LoadPointSpec, ThroughputProfileSpec
+from medley.model.engine import ChunkedPrefill, EngineFlags, SpeculativeDecoding
 from medley.model.errors import UserError
 from medley.model.objects import (
     API_VERSION,
@@ -30,7 +31,10 @@ from medley.model.objects import (
 )
 from medley.model.workload import Size
 from medley.profiles.catalogue import instance_types
-from medley.profiles.profile import Grid, Profile, ProfileKey, Provenance
+from medley.profiles.grid import Grid
+from medley.profiles.measured import Latency, LoadPoint, Measured
+from medley.profiles.profile import Profile, ProfileKey, Provenance, Speed
+from medley.profiles.roofline import Calibration, Roofline
 from medley.profiles.step import StepModel
 
 Manifest = Mapping[str, Any]
@@ -115,7 +119,9 @@ def to_service(manifest: Manifest) -> tuple[Service, EngineSpec]:
         variants = tuple(VariantSpec(pool) for pool in spec.pools)
     else:
         variants = tuple(
-            VariantSpec(item.pool, item.tensor_parallel_size, item.min_replicas, item.max_replicas)
+            VariantSpec(
+                item.pool, item.tensor_parallel_size, item.min_replicas, item.max_replicas, to_flags(item.flags)
+            )
             for item in spec.variants or []
         )
     scaling = spec.scaling
@@ -142,6 +148,7 @@ def to_service(manifest: Manifest) -> tuple[Service, EngineSpec]:
             StaticPoint(Size(point.input_tokens, point.output_tokens), point.requests_per_second)
             for point in static.points
         ),
+        allow_estimated_profiles=spec.allow_estimated_profiles,
     )
     return service, spec.engine
 
@@ -217,32 +224,81 @@ def to_profile(manifest: Manifest) -> Profile:
     """
     spec = _spec(manifest, ThroughputProfileSpec)
     provenance = Provenance(spec.provenance.kind) if spec.provenance else Provenance.ESTIMATED
-    linear, grid = None, None
-    if spec.linear is not None:
-        linear = StepModel(
-            spec.linear.base_ms,
-            spec.linear.per_sequence_ms,
-            spec.linear.per_context_token_ms,
-            spec.linear.prefill_ms_per_token,
-            spec.linear.kv_capacity_tokens,
-            spec.linear.max_batch,
-        )
+    return Profile(
+        name=manifest["metadata"]["name"],
+        key=ProfileKey(
+            spec.key.model, spec.key.gpu, spec.key.tensor_parallel_size, spec.key.engine, to_flags(spec.key.flags)
+        ),
+        provenance=provenance,
+        derating=spec.derating if spec.derating is not None else provenance.default_derating,
+        speed=_speed(spec),
+    )
+
+
+def to_flags(spec: FlagsSpec) -> EngineFlags:
+    """Engine flags as the domain has them."""
+    draft = spec.speculative
+    return EngineFlags(
+        quantization=spec.quantization or "",
+        kv_cache_dtype=spec.kv_cache_dtype or "",
+        speculative=None
+        if draft is None
+        else SpeculativeDecoding(draft.tokens, draft.acceptance_rate, draft.method, draft.draft_model or ""),
+        chunked_prefill=ChunkedPrefill(spec.chunked_prefill),
+    )
+
+
+def _speed(spec: ThroughputProfileSpec) -> Speed:
+    if spec.measured is not None:
+        return Measured(tuple(_load_point(point) for point in spec.measured.points))
     if spec.max_throughput is not None:
         made = spec.max_throughput
-        grid = Grid(
+        return Grid(
             made.slo.time_per_output_token_ms,
             made.slo.time_to_first_token_ms,
             tuple(map(float, made.input_tokens)),
             tuple(map(float, made.output_tokens)),
             tuple(tuple(row) for row in made.requests_per_second),
         )
-    return Profile(
-        name=manifest["metadata"]["name"],
-        key=ProfileKey(spec.key.model, spec.key.gpu, spec.key.tensor_parallel_size, spec.key.engine),
-        provenance=provenance,
-        derating=spec.derating if spec.derating is not None else provenance.default_derating,
-        linear=linear,
-        grid=grid,
+    if spec.linear is not None:
+        return StepModel(**spec.linear.model_dump())
+    assert spec.roofline is not None
+    facts = spec.roofline
+    return Roofline(
+        gpus=spec.key.tensor_parallel_size,
+        memory_gib=facts.memory_gi_b,
+        bandwidth_gb_per_s=facts.bandwidth_gb_per_second,
+        dense_tflops=facts.dense_tflops,
+        link_gb_per_s=facts.link_gb_per_second,
+        weight_gb=facts.weight_gb,
+        expert_weight_gb=facts.expert_weight_gb,
+        experts=facts.experts,
+        experts_per_token=facts.experts_per_token,
+        active_parameters=facts.active_parameters,
+        kv_bytes_per_token=facts.kv_bytes_per_token,
+        kv_shards=facts.kv_shards,
+        layers=facts.layers,
+        hidden_size=facts.hidden_size,
+        attention_width=facts.attention_width,
+        max_batch=facts.max_batch,
+        memory_fraction=facts.memory_fraction,
+        reserve_gib=facts.reserve_gi_b,
+        speculative=to_flags(spec.key.flags).speculative,
+        calibration=Calibration(**facts.calibration.model_dump()),
+    )
+
+
+def _load_point(point: LoadPointSpec) -> LoadPoint:
+    def latency(spec: LatencySpec) -> Latency:
+        return Latency(spec.mean, spec.p50, spec.p90, spec.p95, spec.p99)
+
+    return LoadPoint(
+        Size(point.input_tokens, point.output_tokens),
+        point.requests_per_second,
+        latency(point.tpot_ms),
+        latency(point.ttft_ms),
+        point.concurrency,
+        point.requests or 0,
     )
 
 

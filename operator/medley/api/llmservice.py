@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from medley.api.fields import ApiModel, K8s, LongText, Milliseconds, Name, ObjectName, Price, Text, Tokens, cel
+from medley.api.throughputprofile import FlagsSpec
 
 
 class ModelSpec(ApiModel):
@@ -38,6 +39,10 @@ class VariantItem(ApiModel):
     min_replicas: int = Field(0, ge=0, le=10_000, description="Fewest replicas of this variant.")
     max_replicas: int | None = Field(
         None, ge=0, le=10_000, description="Most replicas of this variant. Unset: no limit."
+    )
+    flags: FlagsSpec = Field(
+        default_factory=FlagsSpec,
+        description="Engine flags that change speed; a profile with the same flags is used.",
     )
 
 
@@ -115,6 +120,9 @@ class LLMServiceSpec(ApiModel):
         "Observe", description="Observe: plan and report only. Auto: act on the plan."
     )
     scaling: ScalingSpec = Field(default_factory=ScalingSpec, description="Bounds and margins.")
+    allow_estimated_profiles: bool = Field(
+        False, description="Auto may act on a built-in estimate where no ThroughputProfile exists."
+    )
     routing: RoutingSpec = Field(default_factory=RoutingSpec, description="How finely traffic is steered.")
     workload: WorkloadSpec = Field(default_factory=WorkloadSpec, description="Where the demand comes from.")
     engine: EngineSpec = Field(default_factory=EngineSpec, description="The inference engine's container.")
@@ -125,9 +133,9 @@ class LLMServiceSpec(ApiModel):
             raise ValueError("set exactly one of pools and variants")
         if self.pools is not None and len(set(self.pools)) != len(self.pools):
             raise ValueError("pools: a pool is listed twice")
-        seen = [(item.pool, item.tensor_parallel_size) for item in self.variants or []]
-        if len(set(seen)) != len(seen):
-            raise ValueError("variants: the same pool and tensorParallelSize twice")
+        seen = [(item.pool, item.tensor_parallel_size, item.flags) for item in self.variants or []]
+        if any(item in seen[:number] for number, item in enumerate(seen)):
+            raise ValueError("variants: the same pool, tensorParallelSize and flags twice")
         for number, item in enumerate(self.variants or []):
             if item.max_replicas is not None and item.max_replicas < item.min_replicas:
                 raise ValueError(f"variants[{number}].maxReplicas: below minReplicas")
@@ -143,8 +151,9 @@ LLMSERVICE_RULES = cel(
     ),
     (
         "!has(self.variants) || self.variants.all(v, self.variants.exists_one(w, w.pool == v.pool && "
-        "w.tensorParallelSize == v.tensorParallelSize))",
-        "variants: the same pool and tensorParallelSize twice",
+        "w.tensorParallelSize == v.tensorParallelSize && has(w.flags) == has(v.flags) && "
+        "(!has(v.flags) || w.flags == v.flags)))",
+        "variants: the same pool, tensorParallelSize and flags twice",
     ),
 )
 

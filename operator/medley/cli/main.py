@@ -9,12 +9,13 @@ import sys
 from medley import __version__
 from medley.model.errors import MedleyError, UserError
 
-COMMANDS = ("plan", "replay", "crds", "run", "lab", "demo")
+COMMANDS = ("plan", "replay", "profile", "crds", "run", "lab", "demo")
 """One module of this room each, with `register(subparsers)`; imported only when named, so that `plan` starts fast."""
 
 HELP = {
     "plan": "solve the services in manifest files, offline",
     "replay": "decide again from a recorded snapshot",
+    "profile": "estimate, import or measure how fast a replica is",
     "crds": "print the CRDs",
     "run": "run the operator",
     "lab": "a local control plane: up, down, status",

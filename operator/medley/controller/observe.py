@@ -13,7 +13,7 @@ from typing import Any
 
 from medley.actuation import routing
 from medley.actuation.cluster_api import ClusterApi
-from medley.actuation.deployments import MANAGED, SERVICE_LABEL, VARIANT_LABEL
+from medley.actuation.deployments import GPUS_LABEL, MANAGED, POOL_LABEL, SERVICE_LABEL, VARIANT_LABEL
 from medley.api.convert import Resources, parse
 from medley.api.crds import KINDS
 from medley.controller.memory import Memory
@@ -64,12 +64,14 @@ def observe(
     by_service: dict[ServiceKey, list[Json]] = defaultdict(list)
     for item in deployments:
         by_service[_key(item)].append(item)
+    pods_of: dict[ServiceKey, list[Json]] = defaultdict(list)
     ready_pods: dict[ServiceKey, list[Json]] = defaultdict(list)
     present: Counter[tuple[ServiceKey, str]] = Counter()
     for pod in pods:
         if pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
             continue  # it holds no GPU any more
         present[_key(pod), _variant(pod)] += 1
+        pods_of[_key(pod)].append(pod)
         if _is_ready(pod):
             ready_pods[_key(pod)].append(pod)
     tables = {_key(item): item for item in config_maps if routing.KEY in (item.get("data") or {})}
@@ -84,12 +86,13 @@ def observe(
         ready = sorted((_ready_replica(pod, now_s) for pod in ready_pods[key]), key=lambda replica: replica.name)
         asked = {_variant(item): int(item["spec"].get("replicas") or 0) for item in by_service[key]}
         variants = sorted({*asked, *(variant for owner, variant in present if owner == key)})
+        places = {_variant(item): _place(item) for item in (*pods_of[key], *by_service[key])}
         states.append(
             ServiceState(
                 key=key,
                 variants=tuple(
-                    VariantState(variant, asked.get(variant, 0), count[variant], present[key, variant])
-                    for variant in variants
+                    VariantState(name, asked.get(name, 0), count[name], present[key, name], *places[name])
+                    for name in variants
                 ),
                 ready_replicas=tuple(ready),
                 acknowledged=routing.acknowledged(tables.get(key, {}), now_s),
@@ -132,6 +135,13 @@ def _key(item: Json) -> ServiceKey:
 
 def _variant(item: Json) -> str:
     return str((item["metadata"].get("labels") or {}).get(VARIANT_LABEL, ""))
+
+
+def _place(item: Json) -> tuple[str, int]:
+    """Pool and GPUs of a replica, from the labels of its Deployment or pod."""
+    labels = item["metadata"].get("labels") or {}
+    gpus = str(labels.get(GPUS_LABEL, ""))
+    return str(labels.get(POOL_LABEL, "")), int(gpus) if gpus.isdigit() else 1
 
 
 def _was_true(item: Json, condition: str) -> bool:

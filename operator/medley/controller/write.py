@@ -87,7 +87,7 @@ class Writer:
                 continue
             with self._said_once(f"{service.key} {variant.name}", problems.append):
                 pool = pools.get(variant.pool)
-                if pool is None:
+                if pool is None or variant.spec is None or variant.capacity_type is None:
                     assert existing is not None
                     if before != variant.desired:
                         deployments.scale(
@@ -99,7 +99,8 @@ class Writer:
                         pool,
                         variant.name,
                         variant.desired,
-                        tensor_parallel_size=variant.gpus,
+                        spec=variant.spec,
+                        capacity_type=variant.capacity_type,
                         image=engine.image,
                         args=list(engine.args or []),
                         port=engine.port,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from medley.allocation.assemble import Assembled, assemble, pool_of_variant, variant_name, with_floor
+from medley.allocation.assemble import Assembled, assemble, variant_name, with_floor
 from medley.allocation.backends.milp import Options
 from medley.allocation.check import limits_broken
 from medley.allocation.joint import JointAllocation, Usage, allocate_all, usage_of
@@ -19,7 +19,7 @@ from medley.model.objects import CapacityType, Mode, Pool, RoutingMode, Service,
 from medley.model.samples import ServiceSamples
 from medley.model.workload import Knowledge, Workload
 from medley.planning.demand import demand_factor, seen_long_enough, stabilised
-from medley.planning.steps import Step, next_step
+from medley.planning.steps import Step, VariantState, next_step
 from medley.profiles.profile import Profile, ProfileKey
 from medley.workload.estimate import COMPLETE, estimate
 from medley.workload.known import from_points
@@ -163,7 +163,7 @@ def _decided(case: _Case, problem: Problem, joint: JointAllocation, pools: Mappi
     desired = dict(step.replicas)
     names = list(dict.fromkeys([*(v.name for v in problem.variants), *(n for n, count in desired.items() if count)]))
     known = {variant.name: variant for variant in problem.variants}
-    variants = tuple(_variant_target(name, known, pools, desired, allocation) for name in names)
+    variants = tuple(_variant_target(name, known, current.get(name), pools, desired, allocation) for name in names)
     planned = allocation.outcome is not Outcome.IMPOSSIBLE
     return ServiceDecision(
         key=case.key,
@@ -197,18 +197,27 @@ def _decided(case: _Case, problem: Problem, joint: JointAllocation, pools: Mappi
 def _variant_target(
     name: str,
     known: Mapping[str, Variant],
+    state: VariantState | None,
     pools: Mapping[str, Pool],
     desired: Mapping[str, int],
     allocation: Allocation,
 ) -> VariantTarget:
     """A variant of the problem, or one that runs although it is no longer listed."""
+    counts = desired.get(name, 0), allocation.count(name)
     if name in known:
         variant = known[name]
-        pool, gpu, gpus = variant.pool, variant.gpu, variant.gpus
-    else:
-        pool, gpus = pool_of_variant(name, pools)
-        gpu = pools[pool].gpu if pool else "?"
-    return VariantTarget(name, gpu, pool, gpus, desired.get(name, 0), allocation.count(name))
+        return VariantTarget(
+            name, variant.gpu, variant.pool, variant.gpus, *counts, spec=variant.spec,
+            capacity_type=variant.capacity_type,
+        )  # fmt: skip
+    assert state is not None
+    return _unlisted(state, pools, *counts)
+
+
+def _unlisted(state: VariantState, pools: Mapping[str, Pool], desired: int, planned: int) -> VariantTarget:
+    """A variant that runs and is not of the problem: its labels say where."""
+    pool = state.pool if state.pool in pools else ""
+    return VariantTarget(state.name, pools[pool].gpu if pool else "?", pool, state.gpus, desired, planned)
 
 
 def _target(case: _Case, allocation: Allocation) -> dict[str, int]:
@@ -282,11 +291,7 @@ def _running_usage(case: _Case, pools: Mapping[str, Pool]) -> Usage:
 def _unusable_decision(case: _Case, pools: Mapping[str, Pool]) -> ServiceDecision:
     """A service that cannot be planned: what runs stays as it is."""
     assert case.error is not None
-    variants = []
-    for state in case.state.variants:
-        pool, gpus = pool_of_variant(state.name, pools)
-        gpu = pools[pool].gpu if pool else "?"
-        variants.append(VariantTarget(state.name, gpu, pool, gpus, state.desired, state.desired))
+    variants = [_unlisted(state, pools, state.desired, state.desired) for state in case.state.variants]
     return ServiceDecision(
         case.key,
         case.service.mode,
@@ -326,8 +331,8 @@ def _pool_decisions(
     for orphan in (state for state in snapshot.states if state.key not in known):
         # Of a service that is being deleted, or that can no longer be read: its pods still run somewhere.
         for left in orphan.variants:
-            name, size = pool_of_variant(left.name, pools)
-            gpus[name] = gpus.get(name, 0) + max(left.desired, left.present) * size
+            name = left.pool if left.pool in pools else ""
+            gpus[name] = gpus.get(name, 0) + max(left.desired, left.present) * left.gpus
     unreadable = any(error.object.startswith("LLMService/") for error in snapshot.errors)
     if gpus.get(""):
         # Replicas of which nobody knows where they run: no pool may lose a node.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from medley.allocation.problem import Allocation
-from medley.model.objects import Mode, RoutingMode, ServiceKey
+from medley.model.objects import CapacityType, Mode, RoutingMode, ServiceKey, VariantSpec
 from medley.model.workload import Workload
 
 
@@ -33,7 +33,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class VariantTarget:
-    """Replicas of one variant: asked for now, and planned."""
+    """Replicas of one variant: asked for now, and planned.
+
+    `spec` and `capacity_type` are None for a variant that runs although it is no longer listed: its template is left
+    alone.
+    """
 
     name: str
     gpu: str
@@ -41,6 +45,8 @@ class VariantTarget:
     gpus: int
     desired: int
     planned: int
+    spec: VariantSpec | None = None
+    capacity_type: CapacityType | None = None
 
 
 @dataclass(frozen=True, slots=True)

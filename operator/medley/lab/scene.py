@@ -34,6 +34,7 @@ from medley.lab.processes import SupervisedProcess
 from medley.lab.prometheus import PrometheusServer
 from medley.model.errors import TransientError
 from medley.model.objects import API_VERSION, Pool, ServiceKey
+from medley.profiles.profile import ProfileKey
 from medley.profiles.step import StepModel
 
 Json = dict[str, Any]
@@ -144,14 +145,19 @@ class Scene:
 
     def speeds(self) -> Mapping[str, StepModel]:
         """Step model by variant, from the profiles; variants without a linear profile have no pods in the lab."""
-        profiles = {(p.key.model, p.key.gpu, p.key.tensor_parallel_size): p.linear for p in self.resources.profiles}
+        profiles = {p.key: p.speed for p in self.resources.profiles}
         pools = {pool.name: pool for pool in self.resources.pools}
         out: dict[str, StepModel] = {}
         for service in self.resources.services:
             for spec in service.variants:
                 pool = pools.get(spec.pool)
-                model = profiles.get((service.model_name, pool.gpu, spec.tensor_parallel_size)) if pool else None
-                if pool is None or model is None:
+                key = (
+                    ProfileKey(service.model_name, pool.gpu, spec.tensor_parallel_size, flags=spec.flags)
+                    if pool
+                    else None
+                )
+                model = profiles.get(key) if key else None
+                if pool is None or not isinstance(model, StepModel):
                     continue
                 for offering in pool.offerings:
                     out[variant_name(spec, offering.capacity_type)] = model

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from medley.model.engine import NO_FLAGS, EngineFlags
 from medley.model.workload import Size
 
 
@@ -101,6 +102,7 @@ class VariantSpec:
     tensor_parallel_size: int = 1
     min_replicas: int = 0
     max_replicas: int | None = None
+    flags: EngineFlags = NO_FLAGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,10 @@ class StaticPoint:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One model served under one SLO. `static_points` None: demand is read from Prometheus."""
+    """One model served under one SLO. `static_points` None: demand is read from Prometheus.
+
+    `allow_estimated_profiles`: whether Auto may act on estimates that nobody wrote down as a profile.
+    """
 
     key: ServiceKey
     uid: str
@@ -136,3 +141,4 @@ class Service:
     scaling: Scaling = Scaling()
     routing: RoutingMode = RoutingMode.SERVICE
     static_points: tuple[StaticPoint, ...] | None = None
+    allow_estimated_profiles: bool = False

@@ -17,12 +17,16 @@ class VariantState:
         desired: asked for.
         ready: Ready.
         present: pods that are there at all, draining ones included: their nodes must stay.
+        pool: where they run, as their labels say; empty if they do not.
+        gpus: of one replica.
     """
 
     name: str
     desired: int
     ready: int
     present: int = 0
+    pool: str = ""
+    gpus: int = 1
 
 
 @dataclass(frozen=True, slots=True)

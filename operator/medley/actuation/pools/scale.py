@@ -1,4 +1,8 @@
-"""Pools whose nodes are the replicas of an object with the scale subresource (Karpenter NodePool …)."""
+"""Pools whose nodes are the replicas of an object with the scale subresource (Karpenter NodePool …).
+
+How many nodes Medley asked for last stands in an annotation of the GPUPool: `managedFields` would say whose number it
+is, but the scale subresource of a custom resource loses its entry on a second write (seen on Kubernetes 1.36).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ from medley.actuation.cluster_api import NOT_FOUND, ApiError, ClusterApi, PatchT
 from medley.actuation.deployments import FIELD_MANAGER
 from medley.cycle.decision import Claim
 from medley.model.errors import UserError
-from medley.model.objects import Pool, ScaleTarget
+from medley.model.objects import API_VERSION, Pool, ScaleTarget
+
+ASKED = "medley.dev/asked-nodes"
 
 
 class ScaleProvider:
@@ -36,8 +42,10 @@ class ScaleProvider:
             UserError, TransientError: as `nodes`.
         """
         before = self.nodes(pool)
-        if before == nodes or (claim is Claim.IF_OURS and not self._is_ours(pool)):
+        if before == nodes or (claim is Claim.IF_OURS and self._asked(pool) != before):
             return None
+        # First the note: a number that nobody remembers asking for would never be given back.
+        self._note(pool, nodes)
         try:
             self._api.patch(
                 f"{self._path(pool)}/scale", {"spec": {"replicas": nodes}}, PatchType.MERGE, fieldManager=FIELD_MANAGER
@@ -46,13 +54,15 @@ class ScaleProvider:
             raise self._explained(pool, error) from error
         return before
 
-    def _is_ours(self, pool: Pool) -> bool:
-        """Whether the number of nodes was last written by Medley."""
-        managers = self._api.get(self._path(pool))["metadata"].get("managedFields") or []
-        return any(
-            entry.get("manager") == FIELD_MANAGER and "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
-            for entry in managers
-        )
+    def _asked(self, pool: Pool) -> int | None:
+        """Nodes that Medley asked for last; None if it never did. Another number there is somebody else's."""
+        annotations = self._api.get(_object(pool))["metadata"].get("annotations") or {}
+        noted = str(annotations.get(ASKED, ""))
+        return int(noted) if noted.isdigit() else None
+
+    def _note(self, pool: Pool, nodes: int) -> None:
+        body = {"metadata": {"annotations": {ASKED: str(nodes)}}}
+        self._api.patch(_object(pool), body, PatchType.MERGE, fieldManager=FIELD_MANAGER)
 
     def _path(self, pool: Pool) -> str:
         target = pool.scale
@@ -91,3 +101,7 @@ class ScaleProvider:
                 fix="Create the object, or correct apiVersion, kind, name and namespace",
             )
         return error
+
+
+def _object(pool: Pool) -> str:
+    return f"/apis/{API_VERSION}/gpupools/{pool.name}"
