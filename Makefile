@@ -38,14 +38,17 @@ lint: setup  ## ruff, mypy, import-linter, generated files
 	@$(MAKE) --no-print-directory verify
 
 .PHONY: generate
-generate: setup  ## Regenerate crds/ from the API models
+generate: setup  ## Regenerate crds/ and examples/profiles/ from the code
 	@.venv/bin/medley crds --directory crds
+	@bash hack/example_profiles.sh examples/profiles
 
 .PHONY: verify
 verify: setup  ## Fail if what is generated differs from what is committed
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
-	  .venv/bin/medley crds --directory "$$scratch" && diff -ru crds "$$scratch" && echo "crds/ is up to date" || \
-	  { echo "crds/ differs from the API models: run make generate"; exit 1; }
+	  .venv/bin/medley crds --directory "$$scratch/crds" && diff -ru crds "$$scratch/crds" && \
+	  bash hack/example_profiles.sh "$$scratch/profiles" && diff -ru examples/profiles "$$scratch/profiles" && \
+	  echo "crds/ and examples/profiles/ are up to date" || \
+	  { echo "what is generated differs from the code: run make generate"; exit 1; }
 
 .PHONY: clean
 clean:  ## Remove .venv and caches in the tree

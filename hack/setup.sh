@@ -22,5 +22,5 @@ if [ -z "$uv" ]; then
   fi
 fi
 echo "setup: making .venv from uv.lock" >&2
-"$uv" sync --quiet --locked --all-extras --all-groups
+"$uv" sync --quiet --locked --all-extras --no-extra aiconfigurator --all-groups
 echo "$wanted" > "$stamp"

@@ -12,12 +12,14 @@ import os
 import shutil
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from medley.api.convert import to_profile
 from medley.cli import profile_import
 from medley.cli.units import parse_milliseconds, parse_sizes, parse_slo
 from medley.model.errors import UserError
@@ -69,7 +71,7 @@ OURS = ["--model", "Llama-3.1-8B", "--gpu", "H100"]
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("melange", [*MELANGE, *SIZES, *SLO]),
+        ("melange", [*MELANGE, *SIZES, *SLO, "--date", "2024-04-22"]),
         ("aibrix", ["aibrix", "aibrix.json", "--model", "llama2-7b", "--gpu", "A100-80"]),
         ("aibrix_tpot", ["aibrix", "aibrix_tpot.json", *OURS, "--slo", "tpot=25ms,ttft=1.5s"]),
         (
@@ -91,6 +93,7 @@ def test_the_manifest_is_the_golden_one(name: str, arguments: list[str], capsys:
     assert len(noted) == captured.out.count("# note: ") == len(captured.err.splitlines()) > 0
     [manifest] = yaml.safe_load_all(captured.out)
     assert manifest["spec"]["provenance"]["kind"] == "Imported"
+    assert to_profile(manifest).derating == 0.85
 
 
 def test_output_goes_to_a_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,7 +189,7 @@ def test_vllm_run_is_a_load_point() -> None:
     assert point.requests == 120
     assert (point.tpot.mean_ms, point.tpot.p50_ms, point.tpot.p95_ms, point.tpot.p99_ms) == (13.42, 13.3, 15.0, 15.9)
     # Little's law: 5.93 req/s of 81 ms + 127 × 13.42 ms.
-    assert point.concurrency == pytest.approx(5.93 * 1.78534)
+    assert point.concurrency == pytest.approx(5.93 * 1.78534, abs=1e-3)
 
 
 def test_vllm_points_answer_for_an_slo() -> None:
@@ -317,6 +320,8 @@ def test_another_format_is_refused(form: str) -> None:
         (["vllm-bench", "vllm_bench_6rps.json", *OURS, *SLO], ["--slo with vllm-bench", "answer for any SLO"]),
         (["guidellm", "guidellm.json", *OURS, "--weights", "fp8"], ["--weights with guidellm"]),
         (["guidellm", "guidellm.json", *OURS, "--tp", "0"], ["--tp"]),
+        (["guidellm", "guidellm.json", *OURS, "--name", "My_Name"], ["--name: 'My_Name' is not a name"]),
+        (["guidellm", "guidellm.json", *OURS, "--engine", ""], ["engine"]),
         (["aiconfigurator", "x.json", *OURS], ["x.json: aiconfigurator reads no files"]),
         (["aiconfigurator", "--model", "m", "--gpu", "T4", *SLO], ["--gpu", "H100", "--source-gpu"]),
         (["aiconfigurator", *OURS], ["--slo: a grid is made for an SLO"]),
@@ -482,6 +487,51 @@ def test_bad_guidellm_benchmarks_are_named(path: str, value: object, says: str) 
 def test_a_guidellm_report_without_benchmarks_is_refused() -> None:
     with pytest.raises(UserError, match=r"g\.json: holds no benchmarks"):
         read_guidellm({"benchmarks": []})
+
+
+# What is refused: anything else
+
+ODD: tuple[object, ...] = (None, "x", "", -1, 0, True, float("nan"), 1e400, [], {}, [None], [[]], 10**400)
+
+
+def mutants(value: Any) -> Iterator[Any]:
+    """The document with one node at a time replaced by something odd."""
+    yield from ODD
+    pairs = (
+        list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    )
+    for key, item in pairs[:8] if isinstance(value, list) else pairs:
+        for odd in mutants(item):
+            copy = value.copy()
+            copy[key] = odd
+            yield copy
+
+
+@pytest.mark.parametrize("name", ["melange.json", "aibrix_tpot.json", "vllm_bench_2rps.json", "guidellm.yaml"])
+def test_odd_files_are_read_or_refused(name: str) -> None:
+    document = yaml.safe_load((DATA / name).read_text())
+    refusals: list[UserError | None] = []
+    for mutant in mutants(document):
+        try:
+            read_any(name, json.dumps(mutant))
+            refusals.append(None)
+        except UserError as error:
+            refusals.append(error)
+    refused = [error for error in refusals if error is not None]
+    assert 10 < len(refused) < len(refusals) - 10
+    assert all(error.fix and str(error).startswith(name) for error in refused)
+
+
+def read_any(name: str, text: str) -> None:
+    match name.split("_", maxsplit=1)[0].split(".", maxsplit=1)[0]:
+        case "melange":
+            melange.read(name, text, gpu="A10G", inputs=(1, 2, 3), outputs=(4, 5), slo=LatencyTarget(120.0))
+        case "aibrix":
+            aibrix.read(name, text, gpu="H100", slo=LatencyTarget(25.0))
+        case "vllm":
+            vllm_bench.read([(name, text)])
+        case "guidellm":
+            guidellm.read([(name, json.loads(text))])
 
 
 # aiconfigurator

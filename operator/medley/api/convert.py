@@ -30,11 +30,12 @@ from medley.model.objects import (
     VariantSpec,
 )
 from medley.model.workload import Size
+from medley.profiles.calibration import Calibration
 from medley.profiles.catalogue import instance_types
 from medley.profiles.grid import Grid
 from medley.profiles.measured import Latency, LoadPoint, Measured
 from medley.profiles.profile import Profile, ProfileKey, Provenance, Speed
-from medley.profiles.roofline import Calibration, Roofline
+from medley.profiles.roofline import Roofline
 from medley.profiles.step import StepModel
 
 Manifest = Mapping[str, Any]
@@ -270,6 +271,8 @@ def _speed(spec: ThroughputProfileSpec) -> Speed:
         bandwidth_gb_per_s=facts.bandwidth_gb_per_second,
         dense_tflops=facts.dense_tflops,
         link_gb_per_s=facts.link_gb_per_second,
+        exchange_ms=facts.exchange_ms,
+        computes_fp8=facts.computes_fp8,
         weight_gb=facts.weight_gb,
         expert_weight_gb=facts.expert_weight_gb,
         experts=facts.experts,

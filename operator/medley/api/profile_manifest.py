@@ -16,7 +16,7 @@ from medley.model.objects import API_VERSION
 from medley.profiles.grid import Grid
 from medley.profiles.measured import Latency, LoadPoint, Measured
 from medley.profiles.profile import Profile, Speed
-from medley.profiles.roofline import CALIBRATED, Roofline
+from medley.profiles.roofline import Roofline
 from medley.profiles.step import StepModel
 
 
@@ -107,6 +107,4 @@ def _roofline(speed: Roofline) -> dict[str, Any]:
     facts["weightGB"] = round(facts.pop("weight_gb"), 4)
     facts["expertWeightGB"] = round(facts.pop("expert_weight_gb"), 4)
     facts["reserveGiB"] = facts.pop("reserve_gib")
-    if speed.calibration == CALIBRATED:
-        facts.pop("calibration")
     return facts

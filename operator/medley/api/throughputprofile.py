@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from pydantic.alias_generators import to_snake
 
 from medley.api.fields import ApiModel, LongText, Milliseconds, Text, Tokens, cel
-from medley.profiles.roofline import CALIBRATED
+from medley.profiles.calibration import COMMON
 
 SOURCES = ("measured", "maxThroughput", "linear", "roofline")
 ONE_OF = "measured, maxThroughput, linear and roofline"
@@ -136,13 +136,14 @@ class MeasuredSpec(ApiModel):
 class CalibrationSpec(ApiModel):
     """What kernels reach of the data sheet; defaults are fitted to measured kernels."""
 
-    bandwidth: Share = Field(CALIBRATED.bandwidth, description="Share of peak memory bandwidth.")
-    decode_compute: Share = Field(CALIBRATED.decode_compute, description="Share of peak FLOPS in decode steps.")
-    prefill_compute: Share = Field(CALIBRATED.prefill_compute, description="Share of peak FLOPS in prefill.")
-    link: Share = Field(CALIBRATED.link, description="Share of the link's bandwidth.")
-    step_ms: Cost = Field(CALIBRATED.step_ms, description="ms of every step.")
-    per_sequence_ms: Cost = Field(CALIBRATED.per_sequence_ms, description="ms per sequence in a step.")
-    exchange_ms: Cost = Field(CALIBRATED.exchange_ms, description="ms of latency per all-reduce.")
+    bandwidth: Share = Field(COMMON.bandwidth, description="Share of peak memory bandwidth.")
+    decode_compute: Share = Field(COMMON.decode_compute, description="Share of peak FLOPS in decode steps.")
+    prefill_compute: Share = Field(COMMON.prefill_compute, description="Share of peak FLOPS in prefill.")
+    attention_compute: Share = Field(COMMON.attention_compute, description="The same in its attention.")
+    expert_prefill: Share = Field(COMMON.expert_prefill, description="How much less routed experts reach.")
+    fp8: Share = Field(COMMON.fp8, description="How much less fp8 reaches of its peak than 16 bits do.")
+    layer_ms: Cost = Field(COMMON.layer_ms, description="ms of every step for each layer.")
+    per_sequence_ms: Cost = Field(COMMON.per_sequence_ms, description="ms per sequence in a step.")
 
 
 class RooflineSpec(ApiModel):
@@ -152,8 +153,10 @@ class RooflineSpec(ApiModel):
     bandwidth_gb_per_second: Positive = Field(alias="bandwidthGBPerSecond", description="GB/s of one GPU's memory.")
     dense_tflops: Positive = Field(description="TFLOPS of one GPU, without sparsity, in the type computed in.")
     link_gb_per_second: Positive = Field(
-        alias="linkGBPerSecond", description="GB/s from one GPU to the others, one direction."
+        alias="linkGBPerSecond", description="GB/s that one GPU sends in an all-reduce; less than the link's peak."
     )
+    exchange_ms: Cost = Field(0.007, description="ms of latency of one all-reduce.")
+    computes_fp8: bool = Field(False, description="Whether denseTflops is the fp8 peak.")
     weight_gb: Positive = Field(alias="weightGB", description="GB of all weights (10^9 bytes).")
     expert_weight_gb: Cost = Field(0, alias="expertWeightGB", description="GB of them that routed experts hold.")
     experts: int = Field(0, ge=0, le=65_536, description="Routed experts per layer; 0: dense.")
@@ -166,7 +169,7 @@ class RooflineSpec(ApiModel):
     attention_width: int = Field(ge=1, le=10_000_000, description="Query heads times head size.")
     max_batch: int = Field(256, ge=1, le=65_536, description="Most sequences at once (vLLM: max-num-seqs).")
     memory_fraction: Share = Field(0.9, description="Share of memory the engine takes (vLLM: gpu-memory-utilization).")
-    reserve_gi_b: Cost = Field(1.5, alias="reserveGiB", description="GiB per GPU for activations and the rest.")
+    reserve_gi_b: Cost = Field(2.0, alias="reserveGiB", description="GiB per GPU for activations and the rest.")
     calibration: CalibrationSpec = Field(
         default_factory=CalibrationSpec, description="What kernels reach of the data sheet."
     )

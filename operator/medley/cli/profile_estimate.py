@@ -22,7 +22,7 @@ from medley.model.engine import EngineFlags
 from medley.model.errors import UserError
 from medley.model.workload import Size
 from medley.profiles.catalogue import instance_types
-from medley.profiles.estimate import DEFAULT_INPUTS, DEFAULT_OUTPUTS, ERROR_BAND, EstimateRow, estimate, roofline_of
+from medley.profiles.estimate import DEFAULT_INPUTS, DEFAULT_OUTPUTS, EstimateRow, error_band, estimate, roofline_of
 from medley.profiles.gpu import Gpu, find_gpu, gpus
 from medley.profiles.latency import LatencyTarget
 from medley.profiles.model_facts import ModelFacts, known_models, model_facts
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if args.heat_map is not None:
         _draw(rows, args.heat_map, facts, target)
     if args.output == "json":
-        print(json.dumps({"model": facts.name, "errorBand": list(ERROR_BAND), "rows": list(_json_rows(rows))}))
+        print(json.dumps({"model": facts.name, "errorBand": list(error_band(facts)), "rows": list(_json_rows(rows))}))
     elif args.output == "yaml":
         date = args.date or datetime.now(UTC).strftime("%Y-%m-%d")
         print(_manifests(args.name or facts.name, facts, rows, flags, date), end="")
@@ -152,7 +152,7 @@ def _replicas(rows: dict[str, list[EstimateRow]]) -> Iterator[tuple[str, int, li
 
 
 def _print(rows: dict[str, list[EstimateRow]], facts: ModelFacts, target: LatencyTarget, console: Console) -> None:
-    low, high = ERROR_BAND
+    low, high = error_band(facts)
     billions = f"{facts.parameters / 1e9:.2f} billion parameters"
     objectives = [
         f"{name} {value:g} ms" for name, value in (("TPOT", target.tpot_ms), ("TTFT", target.ttft_ms)) if value
@@ -188,7 +188,7 @@ def _cell(row: EstimateRow) -> str:
 
 def _manifests(name: str, facts: ModelFacts, rows: dict[str, list[EstimateRow]], flags: EngineFlags, date: str) -> str:
     """The profiles of what can serve anything at all."""
-    low, high = ERROR_BAND
+    low, high = error_band(facts)
     out = [
         f"# ESTIMATED from data sheets, not measured: {name}.\n"
         f"# In 9 of 10 cases the measured rate is within x{low:g} and x{high:g} of the estimated one.\n"

@@ -6,19 +6,21 @@ import argparse
 import re
 import sys
 import textwrap
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
-from medley.api.convert import to_profile
+from medley.api.fields import DNS_NAME
+from medley.api.profile_manifest import profile_manifest
 from medley.cli.units import parse_sizes, parse_slo
+from medley.model.engine import EngineFlags
 from medley.model.errors import UserError
-from medley.model.objects import API_VERSION
-from medley.profiles.grid import Grid
 from medley.profiles.imports import aibrix, aiconfigurator, guidellm, melange, vllm_bench
 from medley.profiles.imports.result import Imported
-from medley.profiles.measured import Latency, LoadPoint, Measured
+from medley.profiles.profile import Profile, ProfileKey, Provenance
 
 FORMATS = ("melange", "aibrix", "vllm-bench", "guidellm", "aiconfigurator")
 
@@ -46,6 +48,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--quantization", help="as the engine ran, e.g. fp8 (default: as in the checkpoint)")
     parser.add_argument("--kv-cache-dtype", help="as the engine ran, e.g. fp8 (default: the model's)")
     parser.add_argument("--name", help="name of the ThroughputProfile (default: from model, GPU and --tp)")
+    parser.add_argument("--date", help="date of the results, YYYY-MM-DD (default: the file's, or today)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the manifest here instead of printing it")
     parser.add_argument("--source-gpu", help="what the source calls the GPU, if not --gpu (melange, aiconfigurator)")
     parser.add_argument("--source-model", help="what aiconfigurator calls the model, if not --model; or a folder")
@@ -64,10 +67,7 @@ def run(args: argparse.Namespace) -> int:
     notes = list(imported.notes)
     if imported.model is not None and _short(imported.model) != _short(args.model):
         notes.insert(0, f"The source names the model {imported.model!r}; it is imported as {args.model!r}.")
-    document = manifest(args, imported)
-    # Whatever the operator would refuse is refused here.
-    to_profile(document)
-    text = render(document, notes)
+    text = render(manifest(args, imported), notes)
     if args.output is None:
         print(text, end="")
     else:
@@ -84,6 +84,9 @@ def run(args: argparse.Namespace) -> int:
 def _check_options(args: argparse.Namespace) -> None:
     if args.tp < 1:
         raise UserError(f"{args.tp} is not a number of GPUs", field="--tp", fix="Give 1 or more")
+    if args.name is not None and not re.fullmatch(DNS_NAME, args.name):
+        fix = "Use lower-case letters, digits, - and ."
+        raise UserError(f"{args.name!r} is not a name of an object", field="--name", fix=fix)
     if args.format == "aiconfigurator" and args.files:
         raise UserError("aiconfigurator reads no files", field=str(args.files[0]), fix="Leave FILE out")
     if args.format != "aiconfigurator" and not args.files:
@@ -170,78 +173,28 @@ def _document(file: Path) -> object:
 
 
 def manifest(args: argparse.Namespace, imported: Imported) -> dict[str, Any]:
-    """The ThroughputProfile as an object."""
-    made_by = f"medley profile import {args.format}"
-    if args.files:
-        more = f" and {len(args.files) - 1} more" if len(args.files) > 1 else ""
-        made_by += f" {args.files[0].name}{more}"
-    provenance = {"kind": "Imported", "tool": f"{imported.tool}; {made_by}"}
-    if imported.made_on is not None:
-        provenance["date"] = imported.made_on
-    key: dict[str, Any] = {"model": args.model, "gpu": args.gpu, "tensorParallelSize": args.tp, "engine": args.engine}
-    flags = {"quantization": args.quantization, "kvCacheDtype": args.kv_cache_dtype}
-    if any(flags.values()):
-        key["flags"] = {name: value for name, value in flags.items() if value}
-    source = imported.source
-    speed = {"maxThroughput": _grid(source)} if isinstance(source, Grid) else {"measured": _measured(source)}
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "ThroughputProfile",
-        "metadata": {"name": args.name or _name(args)},
-        "spec": {"key": key, **speed, "provenance": provenance},
-    }
+    """The ThroughputProfile as an object.
 
-
-def _grid(grid: Grid) -> dict[str, Any]:
-    slo = {"timePerOutputTokenMs": grid.tpot_ms, "timeToFirstTokenMs": grid.ttft_ms}
-    return {
-        "slo": {name: _whole(value) for name, value in slo.items() if value is not None},
-        "inputTokens": [int(tokens) for tokens in grid.input_tokens],
-        "outputTokens": [int(tokens) for tokens in grid.output_tokens],
-        "requestsPerSecond": [[_plain(rate) for rate in row] for row in grid.requests_per_second],
-    }
-
-
-def _measured(measured: Measured) -> dict[str, Any]:
-    return {"points": [_point(point) for point in measured.points]}
-
-
-def _point(point: LoadPoint) -> dict[str, Any]:
-    out: dict[str, Any] = {
-        "inputTokens": int(point.size.input_tokens),
-        "outputTokens": int(point.size.output_tokens),
-        "requestsPerSecond": _plain(point.rate_rps),
-    }
-    if point.concurrency is not None:
-        out["concurrency"] = _plain(point.concurrency)
-    if point.requests:
-        out["requests"] = point.requests
-    for name, latency in (("tpotMs", point.tpot), ("ttftMs", point.ttft)):
-        stated = _latency(latency)
-        if stated:
-            out[name] = stated
-    return out
-
-
-def _latency(latency: Latency) -> dict[str, float]:
-    stated = {
-        "mean": latency.mean_ms,
-        "p50": latency.p50_ms,
-        "p90": latency.p90_ms,
-        "p95": latency.p95_ms,
-        "p99": latency.p99_ms,
-    }
-    return {name: _plain(value) for name, value in stated.items() if value is not None}
-
-
-def _plain(value: float) -> float:
-    """Seven significant digits: nothing was measured better."""
-    return _whole(float(f"{value:.7g}"))
-
-
-def _whole(value: float) -> float:
-    """Whole numbers without a point."""
-    return int(value) if value == int(value) else value
+    Raises:
+        UserError: the operator would refuse it.
+    """
+    more = f" and {len(args.files) - 1} more" if len(args.files) > 1 else ""
+    made_by = " ".join(["medley profile import", args.format, *[file.name for file in args.files[:1]]]) + more
+    flags = EngineFlags(quantization=args.quantization or "", kv_cache_dtype=args.kv_cache_dtype or "")
+    profile = Profile(
+        args.name or _name(args),
+        ProfileKey(args.model, args.gpu, args.tp, args.engine, flags),
+        Provenance.IMPORTED,
+        Provenance.IMPORTED.default_derating,
+        imported.source,
+    )
+    date = args.date or imported.made_on or datetime.now(UTC).strftime("%Y-%m-%d")
+    try:
+        return profile_manifest(profile, tool=f"{imported.tool}; {made_by}", date=date)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(first["msg"], field=place, fix="The API's limits are in docs/reference/api.md") from None
 
 
 def _name(args: argparse.Namespace) -> str:

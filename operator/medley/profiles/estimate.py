@@ -8,14 +8,25 @@ from dataclasses import dataclass
 from medley.model.engine import EngineFlags
 from medley.model.errors import UserError
 from medley.model.workload import Size
+from medley.profiles.calibration import BY_GPU, COMMON
 from medley.profiles.gpu import Dtype, Gpu, find_gpu
 from medley.profiles.latency import LatencyTarget, Throughput, Unservable
+from medley.profiles.link import exchange
 from medley.profiles.model_facts import Attention, ModelFacts, known_models
 from medley.profiles.profile import Profile, ProfileKey, Provenance
 from medley.profiles.roofline import Roofline
 
 ERROR_BAND = (0.7, 1.4)
-"""An estimate times these covers the measured rate in at least 9 of 10 cases (docs/explanation/profiles.md)."""
+"""An estimate times these covers the measured rate in at least 9 of 10 cases (tests/unit/test_estimate_errors.py)."""
+
+MLA_ERROR_BAND = (0.1, 1.1)
+"""The same for latent attention with a mixture of experts: kernels are far from the roofline there."""
+
+
+def error_band(facts: ModelFacts) -> tuple[float, float]:
+    """Factors below and above an estimate between which the measured rate lies in at least 9 of 10 cases."""
+    return MLA_ERROR_BAND if facts.attention is Attention.MLA else ERROR_BAND
+
 
 DEFAULT_INPUTS = (128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0)
 DEFAULT_OUTPUTS = (32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
@@ -32,16 +43,17 @@ class EstimateRow:
     tensor_parallel_size: int
     size: Size
     throughput: Throughput
+    band: tuple[float, float] = ERROR_BAND
 
     @property
     def low_rps(self) -> float:
         """Lower end of the error band."""
-        return self.throughput.rate_rps * ERROR_BAND[0]
+        return self.throughput.rate_rps * self.band[0]
 
     @property
     def high_rps(self) -> float:
         """Upper end of the error band."""
-        return self.throughput.rate_rps * ERROR_BAND[1]
+        return self.throughput.rate_rps * self.band[1]
 
 
 def roofline_of(facts: ModelFacts, gpu: Gpu, tensor_parallel_size: int, flags: EngineFlags) -> Roofline:
@@ -71,6 +83,8 @@ def roofline_of(facts: ModelFacts, gpu: Gpu, tensor_parallel_size: int, flags: E
         compute = Dtype.FP8
     # Without matrix units for the type, weights are widened on the fly: less to read, nothing won in computing.
     tflops = gpu.dense_tflops(compute) or gpu.dense_tflops(Dtype.BF16) or gpu.fp16_tflops
+    computes_fp8 = compute is Dtype.FP8 and gpu.dense_tflops(Dtype.FP8) is not None
+    joined = exchange(gpu, tensor_parallel_size)
     share = facts.experts_per_token / facts.experts if facts.experts else 1.0
     routed = (facts.parameters - facts.active_parameters) / (1.0 - share) if share < 1.0 else 0.0
     kv_bytes = 1.0 if flags.kv_cache_dtype.startswith("fp8") else 2.0
@@ -80,7 +94,9 @@ def roofline_of(facts: ModelFacts, gpu: Gpu, tensor_parallel_size: int, flags: E
         memory_gib=gpu.memory_gib,
         bandwidth_gb_per_s=gpu.bandwidth_gb_per_s,
         dense_tflops=tflops,
-        link_gb_per_s=gpu.link_gb_per_s,
+        computes_fp8=computes_fp8,
+        link_gb_per_s=joined.gb_per_s,
+        exchange_ms=joined.latency_ms,
         weight_gb=weight_bytes / 1e9,
         expert_weight_gb=routed * bytes_per_weight / 1e9,
         experts=facts.experts,
@@ -92,6 +108,7 @@ def roofline_of(facts: ModelFacts, gpu: Gpu, tensor_parallel_size: int, flags: E
         hidden_size=facts.hidden_size,
         attention_width=facts.attention_heads * facts.head_dim,
         speculative=flags.speculative,
+        calibration=BY_GPU.get(gpu.name, COMMON),
     )
 
 
@@ -128,4 +145,4 @@ def estimate(
                     found = Throughput(0.0, Unservable.MODEL_LENGTH)
                 else:
                     found = roofline.max_throughput(size, target)
-                yield EstimateRow(gpu.name, count, size, found)
+                yield EstimateRow(gpu.name, count, size, found, error_band(facts))

@@ -1,6 +1,6 @@
 """The highest steady rate of one size that an engine with continuous batching keeps under an SLO.
 
-In a steady state in which every request has the size (i, o), each of b running requests holds i + o/2 tokens on average
+In a steady state in which every request has the size (i, o), each of b running requests reads i + o/2 tokens on average
 and one in o steps of each slot is a new request's prefill, so that with s(b) the mean step of b running requests the
 rate is
 
@@ -36,8 +36,11 @@ class Engine(Protocol):
     def max_batch(self) -> int:
         """Most sequences running at once (vLLM: max_num_seqs)."""
 
-    def mean_step_ms(self, size: Size, batch: float) -> float:
-        """Mean step of a steady state with `batch` running requests of this size: s(b)."""
+    def held_tokens(self, size: Size) -> float:
+        """KV cache that a running request counts for."""
+
+    def decode_ms(self, size: Size, batch: float) -> float:
+        """A step, or where steps give several tokens its share per token, in which `batch` such requests decode."""
 
     def prefill_ms(self, input_tokens: float) -> float:
         """What the prefill of one prompt adds to steps."""
@@ -53,20 +56,24 @@ def highest_steady_rate(engine: Engine, size: Size, target: LatencyTarget) -> Th
     if i + o > engine.kv_capacity_tokens:
         return Throughput(0.0, Unservable.KV_DOES_NOT_FIT)
     z = max(NormalDist().inv_cdf(target.percentile / 100.0), 0.0)
-    most = min(float(engine.max_batch), engine.kv_capacity_tokens / (i + o / 2))
-    idle_ms = engine.mean_step_ms(size, 0.0)
+    most = min(float(engine.max_batch), engine.kv_capacity_tokens / engine.held_tokens(size))
+    idle_ms = engine.decode_ms(size, 0.0)
     prefill_ms = engine.prefill_ms(i)
 
+    def mean_step_ms(batch: float) -> float:
+        return engine.decode_ms(size, batch) + batch * prefill_ms / o
+
     def rate(batch: float) -> float:
-        return 1000.0 * batch / (o * engine.mean_step_ms(size, batch))
+        return 1000.0 * batch / (o * mean_step_ms(batch))
 
     def refusal(batch: float) -> Unservable | None:
-        spread = math.sqrt(batch * engine.mean_step_ms(size, batch) / idle_ms)
-        occupied = max(1.0, batch + z * spread)
+        others = batch + z * math.sqrt(batch * mean_step_ms(batch) / idle_ms)
+        occupied = max(1.0, others)
         if occupied > max(most, 1.0):
             return Unservable.KV_DOES_NOT_FIT
-        step = engine.mean_step_ms(size, occupied) + z * math.sqrt(batch) * prefill_ms / o
-        # A request's own prefill is one step and not part of its TPOT, which begins after the first token.
+        # A request's own prefill is one step and not part of its TPOT, which begins after the first token: only those
+        # of others count, and alone on the replica it meets none.
+        step = engine.decode_ms(size, occupied) + (others + z * math.sqrt(batch)) * prefill_ms / o
         if target.tpot_ms is not None and step > target.tpot_ms:
             return Unservable.TPOT_AT_BATCH_1
         if target.ttft_ms is not None and _ttft_ms(prefill_ms, rate(batch), step, target.percentile) > target.ttft_ms:

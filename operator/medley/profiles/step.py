@@ -49,10 +49,18 @@ class StepModel:
             + self.prefill_ms_per_token * prefill_tokens
         )
 
+    def decode_ms(self, size: Size, batch: float) -> float:
+        """A step in which `batch` requests of this size decode, half done on average."""
+        context = batch * (size.input_tokens + max(size.output_tokens, 1.0) / 2)
+        return self.step_ms(sequences=batch, context_tokens=context)
+
     def mean_step_ms(self, size: Size, batch: float) -> float:
         """Mean step of a steady state with `batch` running requests of this size: s(b)."""
-        i, o = size.input_tokens, max(size.output_tokens, 1.0)
-        return self.step_ms(sequences=batch, context_tokens=batch * (i + o / 2), prefill_tokens=batch * i / o)
+        return self.decode_ms(size, batch) + batch * self.prefill_ms(size.input_tokens) / max(size.output_tokens, 1.0)
+
+    def held_tokens(self, size: Size) -> float:
+        """KV cache that a running request counts for: what it holds on average."""
+        return size.input_tokens + size.output_tokens / 2
 
     def prefill_ms(self, input_tokens: float) -> float:
         """What the prefill of one prompt adds to steps."""

@@ -55,14 +55,25 @@ def to_object(value: object, where: str, fix: str) -> Mapping[str, Any]:
 
 def number(value: object, where: str, *, least: float = 0.0, above: bool = False) -> float:
     """The value as a finite number that is at least (or, with `above`, more than) a bound."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    found = real(value)
+    if found is None:
         raise UserError(f"is {kind(value)}, not a number", field=where, fix="Measure it again, or remove the run")
-    if not math.isfinite(value):
-        raise UserError(f"is {value}", field=where, fix="Measure it again: no number came out of this run")
-    if value < least or (above and value == least):
+    if not math.isfinite(found):
+        raise UserError(f"is {found}", field=where, fix="Measure it again: no number came out of this run")
+    if found < least or (above and found == least):
         bound = f"more than {least:g}" if above else f"{least:g} or more"
-        raise UserError(f"is {value:g}, it must be {bound}", field=where, fix="Measure it again, or correct the file")
-    return float(value)
+        raise UserError(f"is {found:g}, it must be {bound}", field=where, fix="Measure it again, or correct the file")
+    return found
+
+
+def real(value: object) -> float | None:
+    """The value if it is a number, else None. true and false are none, and an integer beyond floats is infinite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def day(timestamp_s: object) -> str | None:
@@ -86,4 +97,4 @@ def kind(value: object) -> str:
         case Mapping():
             return "an object"
         case _:
-            return f"{value}"
+            return f"{value}"[:40]

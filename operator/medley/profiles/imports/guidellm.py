@@ -48,8 +48,8 @@ class _Metrics:
     def latency(self, name: str) -> Latency:
         """Mean and percentiles; all None if nothing was measured."""
         summary = self.summary(name)
-        percentiles = summary.get("percentiles") or {}
         place = f"{self.where}.{name}.successful"
+        percentiles = to_object(summary.get("percentiles") or {}, f"{place}.percentiles", FORMAT)
 
         def value(key: str, within: Mapping[str, Any], path: str) -> float | None:
             return None if within.get(key) is None else number(within[key], f"{path}.{key}") or None
@@ -190,11 +190,11 @@ def _decode_only(inclusive: Latency, ttft: Latency, outputs: float) -> Latency:
     factor = outputs / (outputs - 1)
 
     def bound(value: float | None) -> float | None:
-        return None if value is None else value * factor
+        return None if value is None else round(value * factor, 4)
 
     mean = bound(inclusive.mean_ms)
     if mean is not None and ttft.mean_ms is not None:
-        mean = max(0.0, mean - ttft.mean_ms / (outputs - 1)) or None
+        mean = round(max(0.0, mean - ttft.mean_ms / (outputs - 1)), 4) or None
     return Latency(
         mean, bound(inclusive.p50_ms), bound(inclusive.p90_ms), bound(inclusive.p95_ms), bound(inclusive.p99_ms)
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medley.model.errors import UserError
-from medley.profiles.imports.document import kind
+from medley.profiles.imports.document import kind, real
 
 Rows = tuple[tuple[float, ...], ...]
 
@@ -36,19 +36,20 @@ def axis(name: str, values: object, where: str) -> Axis:
         raise UserError(f"is {kind(values)}, not a list of {name} sizes", field=where, fix="List sizes in tokens")
     tokens: list[int] = []
     for place, value in enumerate(values, 1):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        size = real(value)
+        if size is None or not math.isfinite(size):
             raise UserError(f"{name} size {place} is {kind(value)}", field=where, fix="List sizes in tokens")
-        if value < 1 or value != int(value):
+        if size < 1 or size != int(size):
             raise UserError(
-                f"{name} size {place} is {value:g}", field=where, fix="Sizes are whole numbers of tokens, 1 or more"
+                f"{name} size {place} is {size:g}", field=where, fix="Sizes are whole numbers of tokens, 1 or more"
             )
-        if tokens and value <= tokens[-1]:
+        if tokens and size <= tokens[-1]:
             raise UserError(
-                f"{name} size {place} is {value:g}, after {tokens[-1]}",
+                f"{name} size {place} is {size:g}, after {tokens[-1]}",
                 field=where,
                 fix="Sizes must ascend: sort them, and the matrix with them",
             )
-        tokens.append(int(value))
+        tokens.append(int(size))
     return Axis(name, tuple(tokens))
 
 
@@ -117,13 +118,14 @@ def _shape_fix(found: tuple[int, int], rows: Axis, columns: Axis) -> str:
 
 
 def _rate(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    rate_rps = real(value)
+    if rate_rps is None:
         raise UserError(f"is {kind(value)}, not a rate", field=where, fix="Give req/s; 0 if it cannot be served")
-    if not math.isfinite(value):
-        raise UserError(f"is {value}", field=where, fix="Profile this size again; write 0 if it cannot be served")
-    if value < 0:
-        raise UserError(f"is {value:g}", field=where, fix="A rate is 0 or more: profile this size again")
-    return float(value)
+    if not math.isfinite(rate_rps):
+        raise UserError(f"is {rate_rps}", field=where, fix="Profile this size again; write 0 if it cannot be served")
+    if rate_rps < 0:
+        raise UserError(f"is {rate_rps:g}", field=where, fix="A rate is 0 or more: profile this size again")
+    return rate_rps
 
 
 def transposed(rows: Rows) -> Rows:

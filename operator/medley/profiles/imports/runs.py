@@ -136,8 +136,8 @@ def measured(runs: Sequence[Run]) -> tuple[Measured, list[str]]:
     for run in runs:
         if run.offered_rps is not None and run.rate_rps < KEPT_UP * run.offered_rps:
             notes.append(
-                f"{run.where}: offered {run.offered_rps:g} req/s, completed {run.rate_rps:.4g}: it did not keep up, "
-                "and its latencies depend on how long it ran."
+                f"{run.where}: offered {run.offered_rps:g} req/s, completed {run.rate_rps:.4g}: it did not keep up "
+                "(its latencies depend on how long it ran), or was too short."
             )
     counts: dict[str, int] = {}
     for point in points:

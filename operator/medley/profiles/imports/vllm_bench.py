@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medley.model.errors import UserError
-from medley.profiles.imports.document import number, parse_json_lines, to_object
+from medley.profiles.imports.document import number, parse_json_lines, real, to_object
 from medley.profiles.imports.result import Imported
 from medley.profiles.imports.runs import CLOSED_LOOP, REGULAR, Remarks, Run, check_failures, check_spread, measured
 from medley.profiles.measured import Latency
@@ -22,7 +22,7 @@ FORMAT = "Give what `vllm bench serve --save-result` wrote"
 
 ONE_SIZE = (
     "Run one size at a time: --dataset-name random, fixed --random-input-len and --random-output-len, a "
-    "--random-range-ratio that does not vary them (0; 1 before vLLM 0.9), --ignore-eos"
+    "--random-range-ratio that does not vary them (0; 1 in versions that scale by it), --ignore-eos"
 )
 
 
@@ -77,8 +77,9 @@ def _run(document: Mapping[str, Any], where: str, remarks: Remarks) -> Run:
             fix="Run one --request-rate at a time",
         )
     completed = int(number(document["completed"], f"{where}: completed"))
-    sent = document["failed"] if "failed" in document else document.get("num_prompts", completed)
-    failed = int(number(sent, f"{where}: failed")) if "failed" in document else max(0, int(sent) - completed)
+    # Older files do not count failures.
+    sent = int(number(document.get("num_prompts", completed), f"{where}: num_prompts"))
+    failed = int(number(document["failed"], f"{where}: failed")) if "failed" in document else max(0, sent - completed)
     check_failures(where, completed, failed, remarks)
     inputs = number(document.get("total_input_tokens"), f"{where}: total_input_tokens", above=True)
     outputs = number(document["total_output_tokens"], f"{where}: total_output_tokens", above=True)
@@ -135,8 +136,8 @@ def _offered(document: Mapping[str, Any], where: str, remarks: Remarks) -> float
             where, CLOSED_LOOP if limit else "all requests were sent at once: TTFT holds the wait of the burst."
         )
         return None
-    burstiness = document.get("burstiness")
-    if isinstance(burstiness, int | float) and burstiness > 1:
+    burstiness = real(document.get("burstiness"))
+    if burstiness is not None and burstiness > 1:
         remarks.add(where, f"burstiness {burstiness:g}: {REGULAR}")
     if limit:
         remarks.add(where, "max_concurrency was set: waiting for a free slot is not part of its TTFT.")
@@ -149,7 +150,7 @@ def _concurrency(
     """Mean number in flight, by Little's law from the mean latency; the file states only the peak."""
     latency_ms = document.get("mean_e2el_ms")
     if latency_ms is not None:
-        return rate_rps * number(latency_ms, f"{where}: mean_e2el_ms") / 1000.0 or None
+        return round(rate_rps * number(latency_ms, f"{where}: mean_e2el_ms") / 1000.0, 3) or None
     if tpot.mean_ms is None or ttft.mean_ms is None:
         return None
-    return rate_rps * (ttft.mean_ms + tpot.mean_ms * (outputs - 1)) / 1000.0
+    return round(rate_rps * (ttft.mean_ms + tpot.mean_ms * (outputs - 1)) / 1000.0, 3)
