@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medley.allocation.backends.milp import Backend, Demand, Options, SolveStatus, solve
+from medley.allocation.check import equal_shares, overloaded
 from medley.allocation.joint import allocate_all
 from medley.allocation.problem import Outcome, Problem, Supply, Variant
-from medley.allocation.routing import steer
+from medley.allocation.routing import line_of, steer
 from medley.allocation.solve import allocate
 from medley.model.objects import CapacityType, Offering, Pool, RoutingMode
 from medley.model.workload import Bucket, Size
@@ -84,7 +86,7 @@ def test_every_bucket_is_covered_within_capacity_and_limits_at_the_recomputed_co
     for number, bucket in enumerate(problem.buckets):
         if bucket in unserved:
             continue
-        line = result.lines.index(bucket.input_range if problem.routing is RoutingMode.INPUT_RANGE else 0)
+        line = result.lines.index(line_of(problem, number))
         given_shares = {v.name: shares[v.name][line] for v in problem.variants if v.name in shares}
         assert math.isclose(sum(given_shares.values()), 1.0, rel_tol=1e-6)
         for variant in problem.variants:
@@ -102,12 +104,27 @@ def test_every_bucket_is_covered_within_capacity_and_limits_at_the_recomputed_co
 
 
 @given(problems(limited=False))
-@settings(max_examples=60, deadline=None)
-def test_steering_by_input_range_is_never_dearer_than_not_steering(problem: Problem) -> None:
-    blind = allocate(replace(problem, routing=RoutingMode.SERVICE), EXACT)
-    steered = allocate(replace(problem, routing=RoutingMode.INPUT_RANGE), EXACT)
-    if len(blind.unserved) == len(steered.unserved):
-        assert steered.cost_per_hour <= blind.cost_per_hour + 1e-6
+@settings(max_examples=80, deadline=None)
+def test_the_finer_the_steering_the_cheaper(problem: Problem) -> None:
+    plans = [allocate(replace(problem, routing=mode), EXACT) for mode in RoutingMode]
+    # Coarser steering may have to leave sizes out; what is left costs less.
+    if len({len(plan.unserved) for plan in plans}) == 1:
+        for coarser, finer in pairwise(plans):
+            assert finer.cost_per_hour <= coarser.cost_per_hour + 1e-6
+
+
+@given(problems(limited=False), st.sampled_from([RoutingMode.WEIGHTED, RoutingMode.INPUT_RANGE, RoutingMode.FULL]))
+@settings(max_examples=80, deadline=None)
+def test_a_plan_holds_under_its_own_steering_and_not_where_nobody_steers(problem: Problem, mode: RoutingMode) -> None:
+    steered, blind = replace(problem, routing=mode), replace(problem, routing=RoutingMode.SERVICE)
+    plan, honest = allocate(steered, EXACT), allocate(blind, EXACT)
+    if plan.unserved or honest.unserved:
+        return
+    replicas = dict(plan.replicas)
+    assert not overloaded(steered, steer(steered), replicas, dict(plan.shares))
+    # What saves money by steering cannot do without it, or the plan for Service would have been as cheap.
+    if plan.cost_per_hour < honest.cost_per_hour - 1e-6:
+        assert overloaded(blind, steer(blind), replicas, equal_shares(blind, steer(blind), replicas))
 
 
 @given(problems())

@@ -291,7 +291,7 @@ WRONG: dict[str, tuple[Manifest, str, str]] = {
     ),
     "TPOT 0": (service(slo={"timePerOutputTokenMs": 0}), "spec.slo.timePerOutputTokenMs", "greater than 0"),
     "unknown mode": (service(mode="auto"), "spec.mode", "'Observe' or 'Auto'"),
-    "unknown routing": (service(routing={"mode": "Full"}), "spec.routing.mode", "'Service' or 'InputRange'"),
+    "unknown routing": (service(routing={"mode": "Exact"}), "spec.routing.mode", "'InputRange' or 'Full'"),
     "budget without quotes": (service(scaling={"maxHourlyCost": 20}), "spec.scaling.maxHourlyCost", "in quotes"),
     "negative headroom": (
         service(scaling={"headroomPercent": -5}),

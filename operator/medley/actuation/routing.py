@@ -33,15 +33,18 @@ def table(
     service: Service, input_edges: Sequence[float], shares: Sequence[tuple[str, Sequence[float]]], previous: str | None
 ) -> str:
     """The table as JSON; its generation goes up whenever anything else in it changes."""
+    # The table has no output classes: for Full it offers what it can say.
+    offered = service.routing.at_most(RoutingMode.INPUT_RANGE)
+    by_range = offered is RoutingMode.INPUT_RANGE
     content: dict[str, Any] = {
         "schemaVersion": SCHEMA_VERSION,
         "service": str(service.key),
-        "mode": service.routing.value,
-        "inputEdges": list(input_edges) if service.routing is RoutingMode.INPUT_RANGE else [],
+        "mode": offered.value,
+        "inputEdges": list(input_edges) if by_range else [],
         "shares": [
             {
                 "variant": variant,
-                "byRange": list(row) if service.routing is RoutingMode.INPUT_RANGE else list(row[:1]),
+                "byRange": list(row) if by_range else list(row[:1]),
             }
             for variant, row in shares
         ],

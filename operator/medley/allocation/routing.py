@@ -1,7 +1,8 @@
 """What each routing mode makes of a workload: lines of traffic that can be steered apart, and the load of each.
 
-`InputRange`: one line per input range, since a router sees the prompt and not the output. `Service`: one line, since
-nobody steers. A line goes only to variants that serve every servable bucket in it.
+`Full`: one line per bucket. `InputRange`: one line per input range, since a router sees the prompt and not the output.
+`Weighted` and `Service`: one line; weights may differ per replica in the former and not in the latter. A line goes only
+to variants that serve every servable bucket in it.
 """
 
 from __future__ import annotations
@@ -39,6 +40,17 @@ class Steering:
         return None if any(load is None for load in loads) else sum(load for load in loads if load is not None)
 
 
+def line_of(problem: Problem, bucket: int) -> int:
+    """Number of the line that a bucket is steered with: itself, its input range, or 0."""
+    match problem.routing:
+        case RoutingMode.FULL:
+            return bucket
+        case RoutingMode.INPUT_RANGE:
+            return problem.buckets[bucket].input_range
+        case RoutingMode.WEIGHTED | RoutingMode.SERVICE:
+            return 0
+
+
 def steer(problem: Problem) -> Steering:
     """Cut the workload into lines; buckets that no variant serves, or not in company, are named and left out."""
     groups: dict[int, list[int]] = {}
@@ -49,7 +61,7 @@ def steer(problem: Problem) -> Steering:
         if all(problem.load(variant, number) is None for variant in problem.variants):
             unserved.append(Unserved(bucket, _why_unservable(problem, number)))
             continue
-        line = bucket.input_range if problem.routing is RoutingMode.INPUT_RANGE else 0
+        line = line_of(problem, number)
         groups.setdefault(line, []).append(number)
     lines = []
     for line in sorted(groups):

@@ -64,10 +64,10 @@ class ScalingSpec(ApiModel):
 class RoutingSpec(ApiModel):
     """How finely traffic is steered."""
 
-    mode: Literal["Service", "InputRange"] = Field(
+    mode: Literal["Service", "Weighted", "InputRange", "Full"] = Field(
         "Service",
-        description="Service: every replica gets the same share. InputRange: a router splits by prompt length; "
-        "planned for once a router acknowledges the shares.",
+        description="Service: every replica gets the same share. Weighted: fixed weights per variant. InputRange: a "
+        "router splits by prompt length. Full: by output class as well. Planned for as far as a router acknowledges.",
     )
 
 

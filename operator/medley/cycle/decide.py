@@ -119,9 +119,7 @@ def _case(
         workload = stabilised(observed, state.peak)
     factor = demand_factor(service.scaling, workload)
     # A plan is never made for more steering than is in place (DESIGN §5).
-    routing = service.routing
-    if routing is RoutingMode.INPUT_RANGE and state.acknowledged is not RoutingMode.INPUT_RANGE:
-        routing = RoutingMode.SERVICE
+    routing = service.routing.at_most(state.acknowledged)
     assembled, error = None, None
     try:
         assembled = assemble(
@@ -247,11 +245,33 @@ def routing_shares(problem: Problem, allocation: Allocation) -> tuple[tuple[str,
         total = sum(count for _, count in allocation.replicas)
         return tuple((name, (count / total,) * ranges) for name, count in allocation.replicas if count) if total else ()
 
+    if problem.routing is RoutingMode.FULL:
+        return _by_range(problem, allocation, ranges)
+
     # A range that had no traffic is steered as the next longer one that had, or else as the longest.
     def position(number: int) -> int:
         return next((k for k, line in enumerate(allocation.lines) if line >= number), len(allocation.lines) - 1)
 
     return tuple((name, tuple(row[position(number)] for number in range(ranges))) for name, row in allocation.shares)
+
+
+def _by_range(problem: Problem, allocation: Allocation, ranges: int) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """Shares per bucket, added up per input range by rate: what a table without output classes can say of them."""
+    rates = [problem.buckets[line].rate_rps for line in allocation.lines]
+    range_of = [problem.buckets[line].input_range for line in allocation.lines]
+    totals = [sum(rate for rate, at in zip(rates, range_of, strict=True) if at == number) for number in range(ranges)]
+    return tuple(
+        (
+            name,
+            tuple(
+                sum(r * share for r, share, at in zip(rates, row, range_of, strict=True) if at == number) / total
+                if (total := totals[number]) > 0
+                else 0.0
+                for number in range(ranges)
+            ),
+        )
+        for name, row in allocation.shares
+    )
 
 
 def _beside(

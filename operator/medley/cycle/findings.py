@@ -135,8 +135,11 @@ def _capacity(allocation: Allocation, state: ServiceState, variants: Sequence[Va
 def _routing(service: Service, routing: RoutingMode) -> Finding:
     if service.routing is RoutingMode.SERVICE:
         return Finding("RoutingInPlace", Truth.TRUE, "NoSteeringAsked")
-    if routing is RoutingMode.INPUT_RANGE:
+    if routing is service.routing:
         return Finding("RoutingInPlace", Truth.TRUE, "Acknowledged", "a router steers by the published shares")
+    if routing is not RoutingMode.SERVICE:
+        text = f"a router acknowledges {routing.value}, not {service.routing.value}; planned for {routing.value}"
+        return Finding("RoutingInPlace", Truth.FALSE, "PartlyAcknowledged", text)
     return Finding(
         "RoutingInPlace",
         Truth.FALSE,

@@ -91,8 +91,10 @@ class RoutingTable:
             raise UserError(f"{generation!r} is not a whole number of at least 0", field="generation")
         try:
             mode = RoutingMode(str(document.get("mode")))
+            if mode is RoutingMode.FULL:
+                raise ValueError("the table has no output classes")
         except ValueError:
-            known = ", ".join(RoutingMode)
+            known = ", ".join(mode for mode in RoutingMode if mode is not RoutingMode.FULL)
             raise UserError(f"{document.get('mode')!r} is not a mode", field="mode", fix=f"Known: {known}.") from None
         edges = tuple(
             _number(edge, f"inputEdges[{index}]")
@@ -229,10 +231,10 @@ def _shares(value: object, mode: RoutingMode, *, ranges: int) -> tuple[VariantSh
         for number, weight in enumerate(by_range):
             if not 0.0 <= weight <= 1.0 + _SHARE_TOLERANCE:
                 raise UserError(f"share {weight} is outside 0..1", field=f"{field}.byRange[{number}]")
-        if len(by_range) != ranges and not (mode is RoutingMode.SERVICE and len(by_range) == 1):
+        if len(by_range) != ranges and not (mode in (RoutingMode.SERVICE, RoutingMode.WEIGHTED) and len(by_range) == 1):
             raise UserError(f"{len(by_range)} shares for {ranges} input ranges", field=f"{field}.byRange")
         shares.append(VariantShares(variant, by_range))
-    if mode is RoutingMode.INPUT_RANGE:
+    if mode is not RoutingMode.SERVICE:
         for number in range(ranges):
             total = sum(share.by_range[number] for share in shares)
             if total > 0 and abs(total - 1.0) > _SHARE_TOLERANCE:

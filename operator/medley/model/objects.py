@@ -26,11 +26,23 @@ class Mode(StrEnum):
 class RoutingMode(StrEnum):
     """How finely traffic can be steered.
 
-    Service: nobody steers, every replica gets the same share. InputRange: a router splits by prompt length.
+    Service: nobody steers, every replica gets the same share. Weighted: fixed weights per variant, whatever the
+    request. InputRange: a router splits by prompt length. Full: it knows the output's size class as well.
     """
 
     SERVICE = "Service"
+    WEIGHTED = "Weighted"
     INPUT_RANGE = "InputRange"
+    FULL = "Full"
+
+    @property
+    def fineness(self) -> int:
+        """Greater for modes that steer more finely; each can do what the ones below it do."""
+        return list(RoutingMode).index(self)
+
+    def at_most(self, other: RoutingMode | None) -> RoutingMode:
+        """The coarser of the two; Service if the other is none."""
+        return min(self, other or RoutingMode.SERVICE, key=lambda mode: mode.fineness)
 
 
 API_GROUP = "medley.dev"

@@ -117,16 +117,16 @@ def _add_traffic(
     demand: Demand,
 ) -> dict[tuple[int, int], pulp.LpVariable]:
     share: dict[tuple[int, int], pulp.LpVariable] = {}
-    by_range = problem.routing is RoutingMode.INPUT_RANGE
+    steered = problem.routing is not RoutingMode.SERVICE
     for position, line in enumerate(steering.lines):
         able = [j for j, load in enumerate(line.loads) if load is not None]
         if demand is Demand.FULL:
             model += pulp.lpSum(count[j] for j in able) >= 1, f"capability_{position}"
-        if by_range:
+        if steered:
             for j in able:
                 share[position, j] = model.add_variable(f"w_{position}_{j}", 0.0, 1.0)
             model += pulp.lpSum(share[position, j] for j in able) == served, f"cover_{position}"
-    if by_range:
+    if steered:
         for j in range(len(problem.variants)):
             terms = [
                 (line.loads[j] or 0.0) * share[position, j]
