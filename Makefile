@@ -29,6 +29,18 @@ test: setup  ## Every test: unit, property, cluster, end to end
 test-quick: setup  ## Only what needs no cluster
 	@$(PY) -m pytest tests/unit tests/property $(PYTEST)
 
+.PHONY: test-long
+test-long: setup  ## Tests that take many minutes: full-size measurements
+	@$(PY) -m pytest -m long $(PYTEST)
+
+.PHONY: test-vllm
+test-vllm: setup  ## Measure a real vLLM on the CPU; the first run installs about 6 GB into the cache
+	@bash hack/test_vllm.sh
+
+.PHONY: bench-allocation
+bench-allocation: setup  ## Allocation against the published allocators (QUICK=1: 60 s; SEED=n; MINUTES=m stops, the next run goes on)
+	@PYTHONPATH=hack $(PY) -W ignore -m bench.allocation $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(OUT),--out $(OUT))
+
 .PHONY: lint
 lint: setup  ## ruff, mypy, import-linter, generated files
 	@.venv/bin/ruff check operator tests hack

@@ -1,4 +1,4 @@
-"""How far estimates are from aiconfigurator's grids of measured kernels: what `medley profile estimate` prints of it."""
+"""How far estimates are from aiconfigurator's grids of measured kernels: what `medley profile estimate` prints."""
 
 from __future__ import annotations
 

@@ -52,6 +52,15 @@ def test_without_room_for_both_the_limit_is_kept() -> None:
         assert "no room" in step.waiting_for
 
 
+def test_what_drains_still_counts_against_the_budget() -> None:
+    draining = {"a": VariantState("a", 0, 0, 2), "b": VariantState("b", 0, 0, 0)}
+    step = next_step(problem(budget=3.0), {"a": 0, "b": 2}, draining)
+    assert dict(step.replicas) == {"a": 0, "b": 0}
+    assert "b grows" in step.waiting_for
+    gone = {"a": VariantState("a", 0, 0, 0), "b": VariantState("b", 0, 0, 0)}
+    assert dict(next_step(problem(budget=3.0), {"a": 0, "b": 2}, gone).replicas) == {"a": 0, "b": 2}
+
+
 counts = st.fixed_dictionaries({"a": st.integers(0, 5), "b": st.integers(0, 5)})
 
 

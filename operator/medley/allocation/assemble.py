@@ -19,10 +19,11 @@ NOMINAL_SIZES = (Size(32, 32), Size(128, 128), Size(512, 256))
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """The problem, and what was wrong with parts of the input that could be left out."""
+    """The problem, what was wrong with parts of the input that could be left out, and where estimates stand in."""
 
     problem: Problem
     warnings: tuple[UserError, ...]
+    estimates: tuple[UserError, ...] = ()
 
 
 def variant_name(spec: VariantSpec, capacity_type: CapacityType) -> str:
@@ -56,6 +57,7 @@ def assemble(
         UserError: no variant at all can be used; the message names the field and the fix.
     """
     warnings: list[UserError] = []
+    estimates: list[UserError] = []
     variants: list[Variant] = []
     supplies: dict[str, Supply] = {}
     for number, spec in enumerate(service.variants):
@@ -82,8 +84,8 @@ def assemble(
         key = ProfileKey(service.model_name, pool.gpu, spec.tensor_parallel_size, flags=spec.flags)
         profile = profiles.get(key)
         if profile is None:
-            profile, warning = _estimated(service, key, profiles, field)
-            warnings.append(warning)
+            profile, said = _estimated(service, key, profiles, field)
+            (warnings if profile is None else estimates).append(said)
             if profile is None:
                 continue
         refusal = profile.refusal(latency_target(service.slo))
@@ -130,7 +132,7 @@ def assemble(
         min_mix_saving=service.scaling.min_mix_saving,
         change_cost=change_cost,
     )
-    return Assembled(problem, tuple(warnings))
+    return Assembled(problem, tuple(warnings), tuple(estimates))
 
 
 def with_floor(problem: Problem, at_least: Mapping[str, int]) -> Problem:

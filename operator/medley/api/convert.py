@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from medley.allocation.assemble import variant_name
 from medley.api.fields import ApiModel
 from medley.api.gpupool import GPUPoolSpec
 from medley.api.llmservice import EngineSpec, LLMServiceSpec
@@ -125,6 +126,14 @@ def to_service(manifest: Manifest) -> tuple[Service, EngineSpec]:
             )
             for item in spec.variants or []
         )
+    names = [variant_name(variant, CapacityType.ON_DEMAND) for variant in variants]
+    for number, variant in enumerate(names):
+        if variant in names[:number]:
+            raise UserError(
+                f"has the same name, {variant}, as another: they would be one Deployment",
+                field=f"spec.variants[{number}]",
+                fix="Let pool, tensorParallelSize or flags differ in more than the acceptance rate",
+            )
     scaling = spec.scaling
     static = spec.workload.static
     service = Service(
@@ -283,6 +292,7 @@ def _speed(spec: ThroughputProfileSpec) -> Speed:
         layers=facts.layers,
         hidden_size=facts.hidden_size,
         attention_width=facts.attention_width,
+        max_context_tokens=facts.max_context_tokens,
         max_batch=facts.max_batch,
         memory_fraction=facts.memory_fraction,
         reserve_gib=facts.reserve_gi_b,
@@ -314,7 +324,7 @@ def _spec(manifest: Manifest, model: type[SpecT]) -> SpecT:
     try:
         return model.model_validate(manifest.get("spec"))
     except ValidationError as error:
-        raise _user_error(error) from None
+        raise user_error(error) from None
 
 
 _FIXES = {
@@ -326,7 +336,7 @@ _FIXES = {
 }
 
 
-def _user_error(error: ValidationError) -> UserError:
+def user_error(error: ValidationError) -> UserError:
     """The first problem with its path; how many more there are."""
     details = error.errors(include_url=False, include_input=False)
     first = details[0]

@@ -167,6 +167,7 @@ class RooflineSpec(ApiModel):
     layers: int = Field(ge=1, le=10_000, description="Layers.")
     hidden_size: int = Field(ge=1, le=1_000_000, description="Width of the model.")
     attention_width: int = Field(ge=1, le=10_000_000, description="Query heads times head size.")
+    max_context_tokens: int = Field(0, ge=0, le=100_000_000, description="Longest context of the model; 0: no limit.")
     max_batch: int = Field(256, ge=1, le=65_536, description="Most sequences at once (vLLM: max-num-seqs).")
     memory_fraction: Share = Field(0.9, description="Share of memory the engine takes (vLLM: gpu-memory-utilization).")
     reserve_gi_b: Cost = Field(2.0, alias="reserveGiB", description="GiB per GPU for activations and the rest.")

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -101,7 +102,8 @@ def plan(
                 raise UserError("there are no sizes to give this rate to", field="--rate", fix=fix)
             workload = at_rate(workload, rate_rps)
         assembled = assemble(
-            service,
+            # Nothing is acted on here: an estimate is better than no answer, and is said to be one.
+            replace(service, allow_estimated_profiles=True),
             pools,
             profiles,
             workload,
@@ -110,7 +112,7 @@ def plan(
             exclusive_pools=frozenset(name for name, count in users.items() if count == 1),
         )
         problems[str(service.key)] = assembled.problem
-        messages[str(service.key)] = [str(warning) for warning in assembled.warnings]
+        messages[str(service.key)] = [str(said) for said in (*assembled.warnings, *assembled.estimates)]
     return problems, allocate_all(problems.values(), resources.pools), messages
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from medley.cli import profile_estimate, profile_import
+from medley.cli import profile_estimate, profile_import, profile_run
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -13,3 +13,4 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     profile_estimate.register(actions)
     profile_import.register(actions)
+    profile_run.register(actions)

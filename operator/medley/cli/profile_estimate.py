@@ -6,21 +6,25 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from medley import __version__
+from medley.api.convert import user_error
 from medley.api.profile_manifest import profile_manifest
 from medley.cli.units import parse_sizes, parse_slo
 from medley.model.engine import EngineFlags
 from medley.model.errors import UserError
 from medley.model.workload import Size
+from medley.profiles.calibration import MEASURED_GPUS
 from medley.profiles.catalogue import instance_types
 from medley.profiles.estimate import DEFAULT_INPUTS, DEFAULT_OUTPUTS, EstimateRow, error_band, estimate, roofline_of
 from medley.profiles.gpu import Gpu, find_gpu, gpus
@@ -62,16 +66,28 @@ def run(args: argparse.Namespace) -> int:
     """Estimate and print."""
     facts = read_facts(args.model)
     asked = list(gpus()) if args.gpu.strip() == "all" else [name.strip() for name in args.gpu.split(",")]
-    named = {name: find_gpu(name) for name in asked}
-    parallel = parse_sizes(args.tp, field="--tp")
+    named: dict[str, Gpu] = {}
+    for name in asked:
+        try:
+            gpu = find_gpu(name)
+        except UserError as error:
+            raise UserError(error.message, field="--gpu", fix=error.fix) from None
+        if gpu not in named.values():
+            named[name] = gpu
+    parallel = parse_sizes(args.tp, field="--tp", what="number of GPUs", example="1,2,4,8")
     target = parse_slo(args.slo, percentile=MEAN) if args.slo else LatencyTarget(percentile=MEAN)
     inputs = parse_sizes(args.inputs, field="--inputs") if args.inputs else DEFAULT_INPUTS
     outputs = parse_sizes(args.outputs, field="--outputs") if args.outputs else DEFAULT_OUTPUTS
     flags = EngineFlags(quantization=args.quantization, kv_cache_dtype=args.kv_cache_dtype)
+    if args.name:
+        facts = replace(facts, name=args.name)
     left_out = [count for count in parallel if facts.attention_heads % count]
     if left_out:
         counts = ", ".join(map(str, left_out))
-        print(f"medley: {facts.attention_heads} attention heads do not divide by {counts}: left out", file=sys.stderr)
+        text = f"{facts.attention_heads} attention heads do not divide by {counts}"
+        if len(left_out) == len(parallel):
+            raise UserError(text, field="--tp", fix="Give a divisor of the number of heads")
+        print(f"medley: {text}: left out", file=sys.stderr)
     sizes = [Size(i, o) for i in inputs for o in outputs]
     rows = {name: list(estimate(facts, [gpu], parallel, target, sizes, flags)) for name, gpu in named.items()}
     if args.heat_map is not None:
@@ -80,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"model": facts.name, "errorBand": list(error_band(facts)), "rows": list(_json_rows(rows))}))
     elif args.output == "yaml":
         date = args.date or datetime.now(UTC).strftime("%Y-%m-%d")
-        print(_manifests(args.name or facts.name, facts, rows, flags, date), end="")
+        print(_manifests(facts.name, facts, rows, flags, date), end="")
     else:
         _print(rows, facts, target, Console(highlight=False))
     if not any(row.throughput.rate_rps for found in rows.values() for row in found):
@@ -127,8 +143,8 @@ def _json_rows(rows: dict[str, list[EstimateRow]]) -> Iterator[dict[str, Any]]:
             yield {
                 "gpu": name,
                 "tensorParallelSize": row.tensor_parallel_size,
-                "inputTokens": row.size.input_tokens,
-                "outputTokens": row.size.output_tokens,
+                "inputTokens": round(row.size.input_tokens),
+                "outputTokens": round(row.size.output_tokens),
                 "requestsPerSecond": row.throughput.rate_rps,
                 "low": row.low_rps,
                 "high": row.high_rps,
@@ -154,16 +170,14 @@ def _replicas(rows: dict[str, list[EstimateRow]]) -> Iterator[tuple[str, int, li
 def _print(rows: dict[str, list[EstimateRow]], facts: ModelFacts, target: LatencyTarget, console: Console) -> None:
     low, high = error_band(facts)
     billions = f"{facts.parameters / 1e9:.2f} billion parameters"
-    objectives = [
-        f"{name} {value:g} ms" for name, value in (("TPOT", target.tpot_ms), ("TTFT", target.ttft_ms)) if value
-    ]
-    console.print(
-        f"[bold]{facts.name}[/bold], {billions}; mean {' and '.join(objectives) or 'latency without an objective'}"
-    )
+    console.print(f"[bold]{facts.name}[/bold], {billions}; {_objectives(target)}")
     console.print(
         "Requests per second of one replica, and $ per million tokens at list price. Before derating; "
         f"in 9 of 10 cases the measured rate is within ×{low:g} and ×{high:g}."
     )
+    unlike = sorted({found[0].gpu for _, _, found in _replicas(rows)} - MEASURED_GPUS)
+    if unlike:
+        console.print(f"note: nothing was measured on {', '.join(unlike)}: the band is what other types had")
     for note in facts.notes:
         console.print(f"note: {note}")
     for name, count, found in _replicas(rows):
@@ -177,6 +191,11 @@ def _print(rows: dict[str, list[EstimateRow]], facts: ModelFacts, target: Latenc
         for tokens, cells in groupby(found, key=lambda row: row.size.input_tokens):
             table.add_row(f"{tokens:g}", *(_cell(row) for row in cells))
         console.print(table)
+
+
+def _objectives(target: LatencyTarget) -> str:
+    stated = [f"{name} {value:g} ms" for name, value in (("TPOT", target.tpot_ms), ("TTFT", target.ttft_ms)) if value]
+    return f"mean {' and '.join(stated)}" if stated else "no latency objective"
 
 
 def _cell(row: EstimateRow) -> str:
@@ -199,7 +218,11 @@ def _manifests(name: str, facts: ModelFacts, rows: dict[str, list[EstimateRow]],
         key = ProfileKey(name, found[0].gpu, count, flags=flags)
         roofline = roofline_of(facts, find_gpu(found[0].gpu), count, flags)
         profile = Profile(_object_name(key), key, Provenance.ESTIMATED, 0.7, roofline)
-        manifest = profile_manifest(profile, tool=f"medley profile estimate {__version__}", date=date)
+        try:
+            manifest = profile_manifest(profile, tool=f"medley profile estimate {__version__}", date=date)
+        except ValidationError as error:
+            wrong = user_error(error)
+            raise UserError(wrong.message, field="--name or --date", fix=wrong.fix) from None
         out.append("---\n" + yaml.safe_dump(manifest, sort_keys=False, width=120))
     return "".join(out)
 
@@ -229,9 +252,11 @@ def _draw(rows: dict[str, list[EstimateRow]], path: Path, facts: ModelFacts, tar
         _panel(axis, found, f"{found[0].gpu} ×{count}", norm)
     for axis in axes[len(replicas) :]:
         axis.set_axis_off()
-    objective = f", mean TPOT {target.tpot_ms:g} ms" if target.tpot_ms else ""
-    figure.suptitle(f"{facts.name}: estimated req/s of one replica{objective}")
-    figure.savefig(path, dpi=110)
+    figure.suptitle(f"{facts.name}: estimated req/s of one replica, {_objectives(target)}")
+    try:
+        figure.savefig(path, dpi=110, format="png")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}", field="--heat-map", fix="Check the folder") from None
 
 
 def _panel(axis: Any, found: Sequence[EstimateRow], title: str, norm: Any) -> None:

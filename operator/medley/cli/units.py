@@ -55,8 +55,10 @@ def parse_milliseconds(text: str, *, field: str, example: str = "") -> float:
     return value * (1000.0 if unit == "s" else 1.0)
 
 
-def parse_sizes(text: str, *, field: str) -> tuple[int, ...]:
-    """Token counts such as "128,512,2048", ascending.
+def parse_sizes(
+    text: str, *, field: str, what: str = "number of tokens", example: str = "128,512,2048"
+) -> tuple[int, ...]:
+    """Whole numbers such as "128,512,2048", ascending.
 
     Raises:
         UserError: one is not a whole number above 0, or they do not ascend.
@@ -64,9 +66,7 @@ def parse_sizes(text: str, *, field: str) -> tuple[int, ...]:
     sizes: list[int] = []
     for part in text.split(","):
         if not part.strip().isascii() or not part.strip().isdigit() or int(part) < 1:
-            raise UserError(
-                f"{part.strip()!r} is not a number of tokens", field=field, fix=f"Write it as in {field} 128,512,2048"
-            )
+            raise UserError(f"{part.strip()!r} is not a {what}", field=field, fix=f"Write it as in {field} {example}")
         if sizes and int(part) <= sizes[-1]:
             raise UserError(f"{int(part)} comes after {sizes[-1]}", field=field, fix="List sizes in ascending order")
         sizes.append(int(part))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medley.allocation.assemble import Assembled, assemble, variant_name, with_floor
 from medley.allocation.backends.milp import Options
@@ -135,7 +135,7 @@ def _case(
         )
         if held and service.mode is Mode.AUTO:
             floor = {variant.name: variant.desired for variant in state.variants}
-            assembled = Assembled(with_floor(assembled.problem, floor), assembled.warnings)
+            assembled = replace(assembled, problem=with_floor(assembled.problem, floor))
     except UserError as problem:
         error = problem
     return _Case(service, state, samples, workload, observed, factor, routing, held, assembled, error)
@@ -183,6 +183,7 @@ def _decided(case: _Case, problem: Problem, joint: JointAllocation, pools: Mappi
             case.held,
             step.waiting_for,
             case.assembled.warnings if case.assembled else (),
+            case.assembled.estimates if case.assembled else (),
             variants,
             case.routing,
         ),

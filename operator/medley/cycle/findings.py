@@ -31,12 +31,13 @@ def findings(
     held: str,
     waiting_for: str,
     warnings: Sequence[UserError],
+    estimates: Sequence[UserError],
     variants: Sequence[VariantTarget],
     routing: RoutingMode,
 ) -> tuple[Finding, ...]:
     """Conditions of a planned service."""
     return (
-        _ready(state, variants, warnings),
+        _ready(state, variants, warnings, estimates),
         _workload_known(workload, service.scaling.min_replicas),
         _slo_met(service, samples),
         _optimised(allocation, held, waiting_for, workload),
@@ -55,14 +56,21 @@ def _real_data(service: Service, state: ServiceState, workload: Workload) -> Fin
     return Finding("DecisionFromRealData", Truth.FALSE, "NoSamplesYet")
 
 
-def _ready(state: ServiceState, variants: Sequence[VariantTarget], warnings: Sequence[UserError]) -> Finding:
+def _ready(
+    state: ServiceState,
+    variants: Sequence[VariantTarget],
+    warnings: Sequence[UserError],
+    estimates: Sequence[UserError],
+) -> Finding:
     ready = sum(variant.ready for variant in state.variants)
     desired = sum(variant.desired for variant in variants)
-    note = "; ".join(str(warning) for warning in warnings)
+    note = "; ".join(str(said) for said in (*warnings, *estimates))
     if ready < desired:
         return Finding("Ready", Truth.FALSE, "Scaling", _join(f"{ready} of {desired} replicas are Ready", note))
     if warnings:
         return Finding("Ready", Truth.TRUE, "SomeVariantsUnusable", note)
+    if estimates:
+        return Finding("Ready", Truth.TRUE, "EstimatedProfiles", note)
     return Finding("Ready", Truth.TRUE, "AllReplicasReady", f"{ready} replicas")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,6 +23,12 @@ class SpeculativeDecoding:
     acceptance_rate: float
     method: str = "ngram"
     draft_model: str = ""
+
+    @property
+    def short(self) -> str:
+        """For names: spec3, with the method unless it is n-grams, and a digest of the drafting model's name."""
+        draft = hashlib.sha256(self.draft_model.encode()).hexdigest()[:4] if self.draft_model else ""
+        return "-".join(part for part in (f"spec{self.tokens}", self.method.removeprefix("ngram"), draft) if part)
 
     @property
     def tokens_per_step(self) -> float:
@@ -50,14 +57,14 @@ class EngineFlags:
     chunked_prefill: ChunkedPrefill = ChunkedPrefill.DEFAULT
 
     def __str__(self) -> str:
-        """A short form for names: fp8-kvfp8-spec3; empty without flags."""
+        """A short form for names, a DNS label: fp8-kvfp8-spec3; empty without flags."""
         parts = [
             self.quantization,
             f"kv{self.kv_cache_dtype}" if self.kv_cache_dtype else "",
-            f"spec{self.speculative.tokens}" if self.speculative else "",
+            self.speculative.short if self.speculative else "",
             {"Default": "", "Enabled": "chunked", "Disabled": "unchunked"}[self.chunked_prefill.value],
         ]
-        return "-".join(part for part in parts if part)
+        return "-".join(part for part in parts if part).replace("_", "-").lower()
 
 
 NO_FLAGS = EngineFlags()

@@ -18,6 +18,7 @@ class UserError(MedleyError):
     """An input is wrong; `field` is the path to it and `fix` says what to do."""
 
     def __init__(self, message: str, *, field: str = "", fix: str = "") -> None:
+        self.message = message
         self.field = field
         self.fix = fix
         text = f"{field}: {message}" if field else message

@@ -41,13 +41,15 @@ def next_step(problem: Problem, target: Mapping[str, int], current: Mapping[str,
     """What to ask for now on the way to `target`.
 
     Growth is asked for at once. Nothing shrinks until all that grows is Ready. If limits or budget have no room for
-    both, capacity that is to go makes room first: a limit is never exceeded in the middle of a plan.
+    both, capacity that is to go makes room first: a limit is never exceeded in the middle of a plan. Replicas that
+    drain still run, and count.
     """
     now = {name: state.desired for name, state in current.items()}
+    there = {name: max(state.desired, state.present) for name, state in current.items()}
     names = sorted({*target, *now})
-    both = {name: max(target.get(name, 0), now.get(name, 0)) for name in names}
+    both = {name: max(target.get(name, 0), there.get(name, 0)) for name in names}
     grows = [name for name in names if target.get(name, 0) > (current[name].ready if name in current else 0)]
-    shrinks = [name for name in names if now.get(name, 0) > target.get(name, 0)]
+    shrinks = [name for name in names if there.get(name, 0) > target.get(name, 0)]
     if not grows or not shrinks:
         return Step(tuple((name, target.get(name, 0)) for name in names))
     known = {variant.name for variant in problem.variants}

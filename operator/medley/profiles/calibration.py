@@ -50,3 +50,6 @@ BY_GPU = {
     "RTX-PRO-6000": BLACKWELL_RTX,
 }
 """By GPU type of the catalogue; others (T4, MI300X) have the common fit: nothing of their kind was measured."""
+
+MEASURED_GPUS = frozenset({"A100-80", "L40S", "H100", "H200", "B200", "B300", "RTX-PRO-6000"})
+"""GPU types whose kernels the fit has seen; for others of a class it is taken over."""

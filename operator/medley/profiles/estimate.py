@@ -10,7 +10,7 @@ from medley.model.errors import UserError
 from medley.model.workload import Size
 from medley.profiles.calibration import BY_GPU, COMMON
 from medley.profiles.gpu import Dtype, Gpu, find_gpu
-from medley.profiles.latency import LatencyTarget, Throughput, Unservable
+from medley.profiles.latency import LatencyTarget, Throughput
 from medley.profiles.link import exchange
 from medley.profiles.model_facts import Attention, ModelFacts, known_models
 from medley.profiles.profile import Profile, ProfileKey, Provenance
@@ -33,6 +33,9 @@ DEFAULT_OUTPUTS = (32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 
 BYTES_PER_WEIGHT = {"fp8": 1.0, "int8": 1.0, "awq": 0.53, "gptq": 0.53, "int4": 0.53, "mxfp4": 0.53}
 """Bytes a weight takes by quantisation; four bits with scales of groups of 128 and what stays in 16 bits."""
+
+BYTES_PER_KV = {"": 2.0, "auto": 2.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0}
+"""Bytes of one number in the KV cache, as vLLM names its types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,12 @@ def roofline_of(facts: ModelFacts, gpu: Gpu, tensor_parallel_size: int, flags: E
     joined = exchange(gpu, tensor_parallel_size)
     share = facts.experts_per_token / facts.experts if facts.experts else 1.0
     routed = (facts.parameters - facts.active_parameters) / (1.0 - share) if share < 1.0 else 0.0
-    kv_bytes = 1.0 if flags.kv_cache_dtype.startswith("fp8") else 2.0
+    if flags.kv_cache_dtype not in BYTES_PER_KV:
+        known = ", ".join(sorted(name for name in BYTES_PER_KV if name))
+        raise UserError(
+            f"the size of {flags.kv_cache_dtype!r} is not known", field="kv-cache-dtype", fix=f"Use one of: {known}"
+        )
+    kv_bytes = BYTES_PER_KV[flags.kv_cache_dtype]
     shards = 1 if facts.attention is Attention.MLA else min(tensor_parallel_size, facts.kv_heads)
     return Roofline(
         gpus=tensor_parallel_size,
@@ -107,6 +115,7 @@ def roofline_of(facts: ModelFacts, gpu: Gpu, tensor_parallel_size: int, flags: E
         layers=facts.layers,
         hidden_size=facts.hidden_size,
         attention_width=facts.attention_heads * facts.head_dim,
+        max_context_tokens=facts.max_position_embeddings,
         speculative=flags.speculative,
         calibration=BY_GPU.get(gpu.name, COMMON),
     )
@@ -141,8 +150,5 @@ def estimate(
                 continue
             roofline = roofline_of(facts, gpu, count, flags)
             for size in sizes:
-                if size.input_tokens + size.output_tokens > facts.max_position_embeddings:
-                    found = Throughput(0.0, Unservable.MODEL_LENGTH)
-                else:
-                    found = roofline.max_throughput(size, target)
+                found = roofline.max_throughput(size, target)
                 yield EstimateRow(gpu.name, count, size, found, error_band(facts))

@@ -23,7 +23,12 @@ class Latency:
     p99_ms: float | None = None
 
     def at(self, percentile: float) -> float | None:
-        """The lowest measured percentile that is at least this one: never less than what was asked for."""
+        """The lowest measured percentile that is at least this one: never less than what was asked for.
+
+        At 50, which stands for the mean, the mean is preferred.
+        """
+        if percentile <= 50.0 and self.mean_ms is not None:
+            return self.mean_ms
         stated = ((50.0, self.p50_ms), (90.0, self.p90_ms), (95.0, self.p95_ms), (99.0, self.p99_ms))
         return next((value for at, value in stated if at >= percentile and value is not None), None)
 
@@ -55,12 +60,20 @@ class Measured:
 
     points: tuple[LoadPoint, ...]
 
+    def __hash__(self) -> int:
+        """Of a few points: it is looked up for each size of each plan, and thousands of points take a millisecond."""
+        return hash((len(self.points), self.points[:1], self.points[-1:]))
+
     def max_throughput(self, size: Size, target: LatencyTarget) -> Throughput:
         """Highest rate of a size on one replica under a target, interpolated between measured sizes."""
         found = _grid(self, target)
         if isinstance(found, Unservable):
             return Throughput(0.0, found)
-        return found.max_throughput(size)
+        rate = found.max_throughput(size)
+        # A grid made from points says 0 only where the lowest measured rate was too slow, or where nobody measured.
+        if rate.reason is Unservable.GRID_ZERO:
+            return Throughput(0.0, Unservable.LATENCY_AT_LOWEST_RATE)
+        return rate
 
     def refusal(self, target: LatencyTarget) -> str | None:
         """Why these points cannot answer the target at all; None if they can."""

@@ -51,6 +51,7 @@ class Roofline:
         kv_shards: GPUs over which one token's KV cache is split; 1: each GPU holds all of it.
         layers, hidden_size: of the model.
         attention_width: query heads times head size.
+        max_context_tokens: longest context of the model; 0: no limit.
         max_batch: most sequences at once (vLLM: max_num_seqs).
         memory_fraction: share of memory that the engine takes (vLLM: gpu_memory_utilization).
         reserve_gib: activations and the rest, per GPU.
@@ -75,6 +76,7 @@ class Roofline:
     experts_per_token: int = 0
     kv_shards: int = 1
     activation_bytes: float = 2.0
+    max_context_tokens: int = 0
     max_batch: int = 256
     memory_fraction: float = 0.9
     reserve_gib: float = 2.0
@@ -106,6 +108,8 @@ class Roofline:
 
     def max_throughput(self, size: Size, target: LatencyTarget) -> Throughput:
         """Highest steady rate of requests of this size on one replica that keeps the target."""
+        if 0 < self.max_context_tokens < size.input_tokens + size.output_tokens:
+            return Throughput(0.0, Unservable.MODEL_LENGTH)
         if self.kv_capacity_tokens < 1:
             return Throughput(0.0, Unservable.WEIGHTS_DO_NOT_FIT)
         return highest_steady_rate(self, size, target)

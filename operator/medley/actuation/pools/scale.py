@@ -42,26 +42,27 @@ class ScaleProvider:
             UserError, TransientError: as `nodes`.
         """
         before = self.nodes(pool)
-        if before == nodes or (claim is Claim.IF_OURS and self._asked(pool) != before):
+        if before == nodes or (claim is Claim.IF_OURS and before not in self._asked(pool)):
             return None
-        # First the note: a number that nobody remembers asking for would never be given back.
-        self._note(pool, nodes)
+        # First the note, with both numbers: nodes that nobody remembers asking for would never be given back, whether
+        # the next write succeeds or fails.
+        self._note(pool, *({before} & self._asked(pool)), nodes)
         try:
             self._api.patch(
                 f"{self._path(pool)}/scale", {"spec": {"replicas": nodes}}, PatchType.MERGE, fieldManager=FIELD_MANAGER
             )
         except ApiError as error:
             raise self._explained(pool, error) from error
+        self._note(pool, nodes)
         return before
 
-    def _asked(self, pool: Pool) -> int | None:
-        """Nodes that Medley asked for last; None if it never did. Another number there is somebody else's."""
+    def _asked(self, pool: Pool) -> set[int]:
+        """Nodes that Medley asked for last; two numbers while a write is under way. Any other is somebody else's."""
         annotations = self._api.get(_object(pool))["metadata"].get("annotations") or {}
-        noted = str(annotations.get(ASKED, ""))
-        return int(noted) if noted.isdigit() else None
+        return {int(number) for number in str(annotations.get(ASKED, "")).split(",") if number.isdigit()}
 
-    def _note(self, pool: Pool, nodes: int) -> None:
-        body = {"metadata": {"annotations": {ASKED: str(nodes)}}}
+    def _note(self, pool: Pool, *nodes: int) -> None:
+        body = {"metadata": {"annotations": {ASKED: ",".join(map(str, nodes))}}}
         self._api.patch(_object(pool), body, PatchType.MERGE, fieldManager=FIELD_MANAGER)
 
     def _path(self, pool: Pool) -> str:

@@ -1,0 +1,68 @@
+"""Step-model constants from closed-loop probes, by least squares.
+
+With c requests of size (i, o) decoding, the mean time per output token is
+
+    TPOT = α + β·c + γ·c·(i + o/2) + π·(c - 1)·i/o,
+
+as a request's own prefill is over before its second token; alone, its first token takes TTFT = α + π·i plus what the
+network adds. Medians stand for the means: in a closed loop they are the same, but for stalls that are not the
+replica's. Relative errors are minimised and no constant is negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medley.measurement.probe import Loop, ProbeResult
+from medley.profiles.step import StepModel
+
+_UNLIMITED_TOKENS = 10**9
+
+
+def fitted(results: Sequence[ProbeResult], max_concurrency: int) -> StepModel | None:
+    """The model that the closed-loop results fit best; None without any.
+
+    The KV cache is taken as boundless: where it is not, probes find out.
+    """
+    rows: list[list[float]] = []
+    values: list[float] = []
+    used = [result for result in results if result.probe.loop is Loop.CLOSED and result.point is not None]
+    alone = [result for result in used if result.probe.level == 1.0]
+    for result in used:
+        assert result.point is not None
+        i, o, c = result.probe.size.input_tokens, result.probe.size.output_tokens, result.probe.level
+        if result.point.tpot.p50_ms:
+            # By Little's law; the others wait for their first token.
+            decode_ms = result.point.tpot.p50_ms * (o - 1.0)
+            c = max(1.0, c * decode_ms / (decode_ms + (result.point.ttft.p50_ms or 0.0)))
+            rows.append([1.0, c, c * (i + o / 2), (c - 1.0) * i / o, 0.0])
+            values.append(result.point.tpot.p50_ms)
+    can_tell_network = len({result.probe.size.input_tokens for result in alone}) > 1
+    for result in alone:
+        assert result.point is not None
+        if result.point.ttft.p50_ms:
+            rows.append([1.0, 0.0, 0.0, result.probe.size.input_tokens, 1.0 if can_tell_network else 0.0])
+            values.append(result.point.ttft.p50_ms)
+    if not rows:
+        return None
+    base, per_sequence, per_context, prefill, _ = _not_negative(np.array(rows), np.array(values))
+    if base <= 0.0:  # a step always takes something; else an idle engine would be infinitely fast
+        base = 0.01 * min(values)
+    return StepModel(base, per_sequence, per_context, prefill, _UNLIMITED_TOKENS, max_concurrency)
+
+
+def _not_negative(rows: np.ndarray, values: np.ndarray) -> list[float]:
+    """Least squares of relative errors; columns that come out negative are left out, the worst first."""
+    scaled = rows / values[:, None]
+    norms = np.linalg.norm(scaled, axis=0)
+    columns = [number for number in range(rows.shape[1]) if norms[number] > 0.0]
+    found = np.zeros(rows.shape[1])
+    while columns:
+        part, *_ = np.linalg.lstsq(scaled[:, columns] / norms[columns], np.ones(len(values)), rcond=1e-6)
+        if part.min() >= 0.0:
+            found[columns] = part / norms[columns]
+            break
+        columns.pop(int(part.argmin()))
+    return [float(value) for value in found]
