@@ -133,12 +133,20 @@ def test_the_example_applies_strictly(api: ClusterApi, namespace: str, cleaned: 
         assert apply(api, manifest)["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
 
 
+def test_the_example_profiles_are_accepted_strictly(api: ClusterApi) -> None:
+    profiles = read_manifests([EXAMPLE.parent / "profiles"])
+    assert len(profiles) > 100
+    for manifest in profiles[::7]:
+        assert try_create(api, manifest)["spec"]["key"] == {"engine": "vllm", **manifest["spec"]["key"]}
+
+
 def test_the_server_fills_the_defaults(api: ClusterApi) -> None:
     chat = try_create(api, service())["spec"]
     assert chat["slo"]["percentile"] == 95
     assert chat["mode"] == "Observe"
     # Blocks that are not written stay away, so that a release may change their defaults; status shows them resolved.
-    assert chat.keys() == {"model", "slo", "pools", "mode"}
+    assert chat.keys() == {"model", "slo", "pools", "mode", "allowEstimatedProfiles"}
+    assert chat["allowEstimatedProfiles"] is False
     assert "timeToFirstTokenMs" not in chat["slo"]
     assert "variants" not in chat
     assert try_create(api, pool())["spec"]["committedNodes"] == 0
@@ -206,7 +214,7 @@ INVALID: dict[str, tuple[Json, str, str]] = {
     "variant twice": (
         service(pools=UNSET, variants=[{"pool": "a"}, {"pool": "a", "tensorParallelSize": 1}]),
         "spec",
-        "variants: the same pool and tensorParallelSize twice",
+        "variants: the same pool, tensorParallelSize and flags twice",
     ),
     "nothing to know a pool by": (
         pool(instanceType=UNSET, gpu="X"),

@@ -10,7 +10,9 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medley.allocation.backends.milp import Backend, Demand, Options, SolveStatus, solve
+from medley.allocation.backends.answer import Backend, Options, SolveStatus
+from medley.allocation.backends.milp import solve
+from medley.allocation.backends.program import Demand
 from medley.allocation.check import equal_shares, overloaded
 from medley.allocation.joint import allocate_all
 from medley.allocation.problem import Outcome, Problem, Supply, Variant

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from medley.allocation.backends.milp import Options
+from medley.allocation.backends.answer import Options
 from medley.allocation.check import PoolCapacity
 from medley.allocation.problem import Allocation, Outcome, Problem, Supply
 from medley.allocation.solve import allocate

@@ -114,6 +114,15 @@ class Problem:
         """Share of one replica that 1 req/s of a bucket uses; None if the variant cannot serve it, or cannot be had."""
         return variant.load(bucket) if self.can_be_had(variant) else None
 
+    def loads(self) -> list[list[float | None]]:
+        """`load` of every variant (rows) and bucket (columns)."""
+        return [
+            [variant.load(number) for number in range(len(self.buckets))]
+            if self.can_be_had(variant)
+            else [None] * len(self.buckets)
+            for variant in self.variants
+        ]
+
     def can_be_had(self, variant: Variant) -> bool:
         """Whether limits leave room for even one replica."""
         supply = self.supply(variant.pool)

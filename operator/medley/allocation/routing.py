@@ -7,6 +7,7 @@ to variants that serve every servable bucket in it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medley.allocation.problem import Problem, Unserved, Variant
@@ -53,38 +54,45 @@ def line_of(problem: Problem, bucket: int) -> int:
 
 def steer(problem: Problem) -> Steering:
     """Cut the workload into lines; buckets that no variant serves, or not in company, are named and left out."""
+    loads = problem.loads()
     groups: dict[int, list[int]] = {}
     unserved: list[Unserved] = []
     for number, bucket in enumerate(problem.buckets):
         if bucket.rate_rps <= 0.0:
             continue
-        if all(problem.load(variant, number) is None for variant in problem.variants):
+        if all(row[number] is None for row in loads):
             unserved.append(Unserved(bucket, _why_unservable(problem, number)))
             continue
-        line = line_of(problem, number)
-        groups.setdefault(line, []).append(number)
+        groups.setdefault(line_of(problem, number), []).append(number)
     lines = []
     for line in sorted(groups):
-        kept = _kept_together(problem, groups[line])
-        for number in groups[line]:
-            if number not in kept:
-                unserved.append(Unserved(problem.buckets[number], _why_separate(problem, number)))
+        kept = _kept_together(problem, loads, groups[line])
+        if len(kept) < len(groups[line]):
+            unserved += [
+                Unserved(problem.buckets[number], _why_separate(problem, number))
+                for number in groups[line]
+                if number not in kept
+            ]
         lines.append(
             Line(
                 number=line,
                 rate_rps=sum(problem.buckets[number].rate_rps for number in kept),
-                loads=tuple(_load(variant, problem, kept) for variant in problem.variants),
+                loads=tuple(_load(row, problem, kept) for row in loads),
             )
         )
     return Steering(tuple(lines), tuple(unserved))
 
 
-def _kept_together(problem: Problem, numbers: list[int]) -> set[int]:
+Loads = Sequence[Sequence[float | None]]
+"""Of `Problem.loads`: per variant and bucket."""
+
+
+def _kept_together(problem: Problem, loads: Loads, numbers: list[int]) -> list[int]:
     """The buckets of a line to serve: all, if some variant serves all; else those of the variant with the most rate."""
-    best: set[int] = set()
+    best: list[int] = []
     best_rate = -1.0
-    for variant in problem.variants:
-        served = {number for number in numbers if problem.load(variant, number) is not None}
+    for row in loads:
+        served = [number for number in numbers if row[number] is not None]
         if len(served) == len(numbers):
             return served
         rate = sum(problem.buckets[number].rate_rps for number in served)
@@ -93,10 +101,10 @@ def _kept_together(problem: Problem, numbers: list[int]) -> set[int]:
     return best
 
 
-def _load(variant: Variant, problem: Problem, kept: set[int]) -> float | None:
+def _load(row: Sequence[float | None], problem: Problem, kept: list[int]) -> float | None:
     total = 0.0
-    for number in sorted(kept):
-        load = problem.load(variant, number)
+    for number in kept:
+        load = row[number]
         if load is None:
             return None
         total += problem.buckets[number].rate_rps * problem.demand_factor * load

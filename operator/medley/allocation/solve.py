@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from medley.allocation.backends.milp import Demand, Options, RawSolution, SolveStatus, solve
+from medley.allocation.backends.answer import Options, SolveStatus
+from medley.allocation.backends.milp import RawSolution, solve
+from medley.allocation.backends.program import Demand
 from medley.allocation.check import (
     PoolCapacity,
     budget_charge,
@@ -30,7 +32,7 @@ def allocate(problem: Problem, options: Options | None = None) -> Allocation:
     """
     options = options or Options()
     steering = steer(problem)
-    best_gpu, best_single = _best_single(problem, options)
+    best_gpu, best_single = _best_single(problem, steering, options)
     messages: list[str] = []
     # What is cheapest from nothing gives the bound and the saving; what is done also counts the cost of change.
     anew = replace(problem, change_cost=0.0)
@@ -165,29 +167,27 @@ def _trimmed(problem: Problem, steering: Steering, plan: Plan) -> Plan:
     return replicas, shares, served
 
 
-def _best_single(problem: Problem, options: Options) -> tuple[str | None, Allocation | None]:
+def _best_single(problem: Problem, whole: Steering, options: Options) -> tuple[str | None, Allocation | None]:
     """The cheapest allocation that uses one GPU type only, free of what runs now and of other types' minimums."""
-    unserved = len(steer(problem).unserved)
     best: Allocation | None = None
     best_gpu: str | None = None
     for gpu in sorted({variant.gpu for variant in problem.variants}):
-        only = replace(problem, variants=tuple(replace(v, at_least=0) for v in problem.variants if v.gpu == gpu))
-        plan = _single_type(only, options)
-        # A type that cannot serve all the sizes that the mix serves does not carry the same demand.
-        if (
-            plan is not None
-            and len(plan.unserved) <= unserved
-            and (best is None or plan.cost_per_hour < best.cost_per_hour - 1e-9)
-        ):
+        members = [number for number, variant in enumerate(problem.variants) if variant.gpu == gpu]
+        only = replace(problem, variants=tuple(replace(problem.variants[number], at_least=0) for number in members))
+        # The same demand, line by line, as the mix carries: a type that serves less of it is no alternative.
+        lines = tuple(replace(line, loads=tuple(line.loads[number] for number in members)) for line in whole.lines)
+        if any(all(load is None for load in line.loads) for line in lines):
+            continue
+        plan = _single_type(only, Steering(lines, whole.unserved), options)
+        if plan is not None and (best is None or plan.cost_per_hour < best.cost_per_hour - 1e-9):
             best, best_gpu = plan, gpu
     return best_gpu, best
 
 
-def _single_type(problem: Problem, options: Options) -> Allocation | None:
+def _single_type(problem: Problem, whole: Steering, options: Options) -> Allocation | None:
     """One GPU type: by arithmetic if it has one variant, else by a solve."""
     if not any(variant.usable for variant in problem.variants):
         return None
-    whole = steer(problem)
     messages: list[str] = []
     if len(problem.variants) == 1:
         variant = problem.variants[0]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from medley.allocation.assemble import Assembled, assemble, variant_name, with_floor
-from medley.allocation.backends.milp import Options
+from medley.allocation.backends.answer import Options
 from medley.allocation.check import limits_broken
 from medley.allocation.joint import JointAllocation, Usage, allocate_all, usage_of
 from medley.allocation.problem import Allocation, Outcome, Problem, Variant
