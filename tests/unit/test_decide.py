@@ -19,6 +19,7 @@ from medley.model.samples import HistogramRate, ReadyReplica, ReplicaSample, Ser
 from medley.model.workload import Size
 from medley.planning.demand import PastDemand
 from medley.planning.steps import VariantState
+from medley.profiles.grid import Grid
 
 NOW = 1_000_000.0
 WINDOW = 60.0
@@ -207,6 +208,18 @@ def test_a_confirmed_zero_is_followed_only_after_the_window(chat: Resources) -> 
         )
     )
     assert sum(v.planned for v in later.variants) == 2
+
+
+def test_a_profile_whose_rate_rises_with_size_is_used_and_named(chat: Resources) -> None:
+    rising = Grid(None, None, (128.0, 4096.0), (64.0, 1024.0), ((2.0, 1.0), (3.0, 0.5)))
+    profiles = tuple(replace(p, speed=rising) if p.key.gpu == "L40S" else p for p in chat.profiles)
+    running = {"l40s": 2}
+    snap = snapshot(chat, running=running, samples=whole(chat, running, 0.5), past_rps=0.5)
+    decision = only(replace(snap, profiles=profiles))
+    ready = decision.finding("Ready")
+    assert ready is not None
+    assert ready.reason == "ProfilesInDoubt"
+    assert "4096/64: 3 req/s, above 2 for shorter prompts" in ready.message
 
 
 def test_demand_beyond_limits_takes_nothing_away(chat: Resources) -> None:

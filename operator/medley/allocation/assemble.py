@@ -19,11 +19,19 @@ NOMINAL_SIZES = (Size(32, 32), Size(128, 128), Size(512, 256))
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """The problem, what was wrong with parts of the input that could be left out, and where estimates stand in."""
+    """The problem, and what is to be said of it.
+
+    Attributes:
+        problem: of one service.
+        warnings: what was wrong with parts of the input that could be left out.
+        estimates: where an estimate stands in for a missing profile.
+        doubts: profiles that are used as given although they look wrong.
+    """
 
     problem: Problem
     warnings: tuple[UserError, ...]
     estimates: tuple[UserError, ...] = ()
+    doubts: tuple[UserError, ...] = ()
 
 
 def variant_name(spec: VariantSpec, capacity_type: CapacityType) -> str:
@@ -58,6 +66,7 @@ def assemble(
     """
     warnings: list[UserError] = []
     estimates: list[UserError] = []
+    doubts: list[UserError] = []
     variants: list[Variant] = []
     supplies: dict[str, Supply] = {}
     for number, spec in enumerate(service.variants):
@@ -98,6 +107,7 @@ def assemble(
                 )
             )
             continue
+        doubts += _doubts(profile, latency_target(service.slo))
         supplies[pool.name] = _supply(pool, pool.name in exclusive_pools)
         for offering in pool.offerings:
             name = variant_name(spec, offering.capacity_type)
@@ -132,7 +142,7 @@ def assemble(
         min_mix_saving=service.scaling.min_mix_saving,
         change_cost=change_cost,
     )
-    return Assembled(problem, tuple(warnings), tuple(estimates))
+    return Assembled(problem, tuple(warnings), tuple(estimates), tuple(doubts))
 
 
 def with_floor(problem: Problem, at_least: Mapping[str, int]) -> Problem:
@@ -223,3 +233,18 @@ def _estimated(
             fix=f"{create}, or set spec.allowEstimatedProfiles: true",
         )  # fmt: skip
     return estimate, UserError(f"{missing}; a roofline estimate is used", field=field, fix=create)
+
+
+def _doubts(profile: Profile, target: LatencyTarget) -> list[UserError]:
+    """A rate that rises with size is no property of an engine: something went wrong when it was measured."""
+    rising = profile.rising(target)
+    if not rising:
+        return []
+    more = f" and {len(rising) - 1} more" if len(rising) > 1 else ""
+    return [
+        UserError(
+            f"the rate rises with size at {rising[0]}{more}; it is used as given",
+            field=f"ThroughputProfile/{profile.name}",
+            fix="Measure these sizes again",
+        )
+    ]

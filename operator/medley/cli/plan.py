@@ -112,7 +112,9 @@ def plan(
             exclusive_pools=frozenset(name for name, count in users.items() if count == 1),
         )
         problems[str(service.key)] = assembled.problem
-        messages[str(service.key)] = [str(said) for said in (*assembled.warnings, *assembled.estimates)]
+        messages[str(service.key)] = [
+            str(said) for said in (*assembled.warnings, *assembled.estimates, *assembled.doubts)
+        ]
     return problems, allocate_all(problems.values(), resources.pools), messages
 
 

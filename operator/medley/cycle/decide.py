@@ -184,6 +184,7 @@ def _decided(case: _Case, problem: Problem, joint: JointAllocation, pools: Mappi
             step.waiting_for,
             case.assembled.warnings if case.assembled else (),
             case.assembled.estimates if case.assembled else (),
+            case.assembled.doubts if case.assembled else (),
             variants,
             case.routing,
         ),

@@ -32,12 +32,13 @@ def findings(
     waiting_for: str,
     warnings: Sequence[UserError],
     estimates: Sequence[UserError],
+    doubts: Sequence[UserError],
     variants: Sequence[VariantTarget],
     routing: RoutingMode,
 ) -> tuple[Finding, ...]:
     """Conditions of a planned service."""
     return (
-        _ready(state, variants, warnings, estimates),
+        _ready(state, variants, warnings, estimates, doubts),
         _workload_known(workload, service.scaling.min_replicas),
         _slo_met(service, samples),
         _optimised(allocation, held, waiting_for, workload),
@@ -61,16 +62,19 @@ def _ready(
     variants: Sequence[VariantTarget],
     warnings: Sequence[UserError],
     estimates: Sequence[UserError],
+    doubts: Sequence[UserError],
 ) -> Finding:
     ready = sum(variant.ready for variant in state.variants)
     desired = sum(variant.desired for variant in variants)
-    note = "; ".join(str(said) for said in (*warnings, *estimates))
+    note = "; ".join(str(said) for said in (*warnings, *estimates, *doubts))
     if ready < desired:
         return Finding("Ready", Truth.FALSE, "Scaling", _join(f"{ready} of {desired} replicas are Ready", note))
     if warnings:
         return Finding("Ready", Truth.TRUE, "SomeVariantsUnusable", note)
     if estimates:
         return Finding("Ready", Truth.TRUE, "EstimatedProfiles", note)
+    if doubts:
+        return Finding("Ready", Truth.TRUE, "ProfilesInDoubt", note)
     return Finding("Ready", Truth.TRUE, "AllReplicasReady", f"{ready} replicas")
 
 

@@ -77,3 +77,14 @@ class Profile:
                 return self.speed.refusal(target)
             case StepModel() | Roofline():
                 return None
+
+    def rising(self, target: LatencyTarget) -> tuple[str, ...]:
+        """Where the rate rises with size although it should not; measurements and grids only."""
+        match self.speed:
+            case Grid():
+                return self.speed.rising()
+            case Measured():
+                grid = self.speed.for_target(target)
+                return grid.rising() if grid is not None else ()
+            case StepModel() | Roofline():
+                return ()
