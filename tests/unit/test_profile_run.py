@@ -22,13 +22,15 @@ import pytest
 import yaml
 
 from medley.api.convert import parse
-from medley.cli.profile_run import manifest, register, target_of
+from medley.cli.profile_run import manifest, register
+from medley.cli.units import parse_slo
 from medley.lab.vllm_server import SimulatedPods
 from medley.measurement.adaptive import Plan
 from medley.measurement.journal import Journal
 from medley.measurement.load import Limits
 from medley.measurement.probe import open_requests
 from medley.measurement.session import Session
+from medley.model.engine import EngineFlags
 from medley.model.errors import UserError
 from medley.model.workload import Size
 from medley.profiles.latency import LatencyTarget
@@ -148,7 +150,7 @@ def test_writes_a_throughput_profile(made: Made) -> None:
     assert document["kind"] == "ThroughputProfile"
     assert document["metadata"]["name"] == "tiny-l4-tp1"
     spec = document["spec"]
-    assert spec["key"] == {"model": "org/Tiny", "gpu": "L4", "tensorParallelSize": 1, "engine": "vllm"}
+    assert spec["key"] == {"model": "org/Tiny", "gpu": "L4", "tensorParallelSize": 1}
     assert spec["provenance"]["kind"] == "Measured"
     assert spec["provenance"]["tool"].startswith("medley profile run ")
     date.fromisoformat(spec["provenance"]["date"])
@@ -234,14 +236,15 @@ def test_bad_input_is_refused_before_anything_is_sent(url: str, arguments: tuple
 
 
 def test_the_slo_is_read_with_its_units() -> None:
-    assert target_of("tpot=40ms, ttft=2.5s", 95.0) == LatencyTarget(40.0, 2500.0, 95.0)
-    assert target_of("ttft=800ms", 99.0) == LatencyTarget(None, 800.0, 99.0)
+    assert parse_slo("tpot=40ms, ttft=2.5s", percentile=95.0) == LatencyTarget(40.0, 2500.0, 95.0)
+    assert parse_slo("ttft=800ms", percentile=99.0) == LatencyTarget(None, 800.0, 99.0)
 
 
 def test_the_manifest_states_the_points() -> None:
     tpot, ttft = Latency(10.0, 9.0, 12.0, 13.123456, 15.0), Latency(100.0, 90.0)
     point = LoadPoint(Size(128, 64), 3.14159265, tpot, ttft, 12.5, 600)
     document: dict[str, Any] = manifest(
+        flags=EngineFlags(quantization="fp8"),
         name="a",
         model="m",
         gpu="H100",

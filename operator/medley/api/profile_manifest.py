@@ -15,7 +15,7 @@ from medley.model.engine import EngineFlags
 from medley.model.objects import API_VERSION
 from medley.profiles.grid import Grid
 from medley.profiles.measured import Latency, LoadPoint, Measured
-from medley.profiles.profile import Profile, Speed
+from medley.profiles.profile import Profile, ProfileKey, Speed
 from medley.profiles.roofline import Roofline
 from medley.profiles.step import StepModel
 
@@ -48,6 +48,13 @@ def profile_manifest(profile: Profile, *, tool: str, date: str) -> dict[str, Any
         "metadata": {"name": profile.name},
         "spec": body,
     }
+
+
+def object_name(key: ProfileKey) -> str:
+    """A name for the object: model, GPU and size, in what Kubernetes allows."""
+    parts = [key.model.rsplit("/", 1)[-1], key.gpu, f"tp{key.tensor_parallel_size}", str(key.flags)]
+    text = "-".join(part for part in parts if part).lower()
+    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-.") else "-" for letter in text)
 
 
 def _flags(flags: EngineFlags) -> FlagsSpec:

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from medley import __version__
 from medley.api.convert import user_error
-from medley.api.profile_manifest import profile_manifest
+from medley.api.profile_manifest import object_name, profile_manifest
 from medley.cli.units import parse_sizes, parse_slo
 from medley.model.engine import EngineFlags
 from medley.model.errors import UserError
@@ -217,7 +217,7 @@ def _manifests(name: str, facts: ModelFacts, rows: dict[str, list[EstimateRow]],
             continue
         key = ProfileKey(name, found[0].gpu, count, flags=flags)
         roofline = roofline_of(facts, find_gpu(found[0].gpu), count, flags)
-        profile = Profile(_object_name(key), key, Provenance.ESTIMATED, 0.7, roofline)
+        profile = Profile(object_name(key), key, Provenance.ESTIMATED, 0.7, roofline)
         try:
             manifest = profile_manifest(profile, tool=f"medley profile estimate {__version__}", date=date)
         except ValidationError as error:
@@ -225,13 +225,6 @@ def _manifests(name: str, facts: ModelFacts, rows: dict[str, list[EstimateRow]],
             raise UserError(wrong.message, field="--name or --date", fix=wrong.fix) from None
         out.append("---\n" + yaml.safe_dump(manifest, sort_keys=False, width=120))
     return "".join(out)
-
-
-def _object_name(key: ProfileKey) -> str:
-    """A name for the object: model, GPU and size, in what Kubernetes allows."""
-    parts = [key.model.rsplit("/", 1)[-1], key.gpu, f"tp{key.tensor_parallel_size}", str(key.flags)]
-    text = "-".join(part for part in parts if part).lower()
-    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-.") else "-" for letter in text)
 
 
 def _draw(rows: dict[str, list[EstimateRow]], path: Path, facts: ModelFacts, target: LatencyTarget) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
 import sys
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +16,16 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
 from medley import __version__
+from medley.api.profile_manifest import object_name, profile_manifest
+from medley.cli.units import parse_sizes, parse_slo
+from medley.model.engine import EngineFlags
 from medley.model.errors import UserError
-from medley.profiles.latency import LatencyTarget
+from medley.profiles.measured import Latency, LoadPoint, Measured
+from medley.profiles.profile import Profile, ProfileKey, Provenance
 
 if TYPE_CHECKING:
     from medley.measurement.adaptive import Plan
     from medley.measurement.session import ExpectedLoad, Measurement
-    from medley.profiles.measured import Latency, LoadPoint, Measured
-
-_UNITS_MS = {"ms": 1.0, "s": 1000.0}
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,6 +42,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     what.add_argument("--gpu", required=True, help="GPU type it runs on, as in GPUPool spec.gpu")
     what.add_argument("--tp", type=int, default=1, help="tensor-parallel size: GPUs of the replica (default 1)")
     what.add_argument("--engine", default="vllm", help="inference engine (default vllm)")
+    what.add_argument("--quantization", default="", help="how the engine holds weights, as vLLM names it: fp8, awq ...")
+    what.add_argument("--kv-cache-dtype", default="", help="how it holds the KV cache, as vLLM names it: fp8")
     what.add_argument("--name", help="name of the ThroughputProfile (default: made of model, GPU and tp)")
     what.add_argument("--slo", default="tpot=40ms,ttft=2s", help="objectives (default tpot=40ms,ttft=2s)")
     what.add_argument("--percentile", type=float, default=95.0, help="that they hold at: 50, 90, 95 or 99 (default 95)")
@@ -69,6 +72,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Measures and writes."""
     plan = _plan(args)
+    flags = EngineFlags(quantization=args.quantization, kv_cache_dtype=args.kv_cache_dtype)
     _check_output(args)
     if args.partial and args.journal is None:
         raise UserError("needs --journal", field="--partial", fix="name the journal of the broken-off run")
@@ -85,11 +89,12 @@ def run(args: argparse.Namespace) -> int:
     if result is None:
         return 1
     document = manifest(
-        name=args.name or _name(model, args.gpu, args.tp),
+        name=args.name or object_name(ProfileKey(model, args.gpu, args.tp, args.engine, flags)),
         model=model,
         gpu=args.gpu,
         tensor_parallel_size=args.tp,
         engine=args.engine,
+        flags=flags,
         measured=result.measured,
         today=date.today(),
     )
@@ -105,79 +110,41 @@ def run(args: argparse.Namespace) -> int:
 
 
 def manifest(
-    *, name: str, model: str, gpu: str, tensor_parallel_size: int, engine: str, measured: Measured, today: date
+    *,
+    name: str,
+    model: str,
+    gpu: str,
+    tensor_parallel_size: int,
+    engine: str,
+    flags: EngineFlags,
+    measured: Measured,
+    today: date,
 ) -> dict[str, Any]:
     """The ThroughputProfile that states these points."""
-    return {
-        "apiVersion": "medley.dev/v1alpha1",
-        "kind": "ThroughputProfile",
-        "metadata": {"name": name},
-        "spec": {
-            "key": {"model": model, "gpu": gpu, "tensorParallelSize": tensor_parallel_size, "engine": engine},
-            "measured": {"points": [_point(point) for point in measured.points]},
-            "provenance": {
-                "kind": "Measured",
-                "tool": f"medley profile run {__version__}",
-                "date": today.isoformat(),
-            },
-        },
-    }
+    key = ProfileKey(model, gpu, tensor_parallel_size, engine, flags)
+    points = Measured(tuple(_shortened(point) for point in measured.points))
+    profile = Profile(name, key, Provenance.MEASURED, Provenance.MEASURED.default_derating, points)
+    return profile_manifest(profile, tool=f"medley profile run {__version__}", date=today.isoformat())
 
 
-def _point(point: LoadPoint) -> dict[str, Any]:
-    stated: dict[str, Any] = {
-        "inputTokens": int(point.size.input_tokens),
-        "outputTokens": int(point.size.output_tokens),
-        "requestsPerSecond": _short(point.rate_rps),
-    }
-    if point.concurrency is not None:
-        stated["concurrency"] = _short(point.concurrency)
-    return {**stated, "requests": point.requests, "tpotMs": _latency(point.tpot), "ttftMs": _latency(point.ttft)}
+def _shortened(point: LoadPoint) -> LoadPoint:
+    def latency(whole: Latency) -> Latency:
+        # 0: TPOT of a single token, there is none.
+        return Latency(**{name: _short(value) if value else None for name, value in asdict(whole).items()})
 
-
-def _latency(latency: Latency) -> dict[str, float]:
-    values = {
-        "mean": latency.mean_ms,
-        "p50": latency.p50_ms,
-        "p90": latency.p90_ms,
-        "p95": latency.p95_ms,
-        "p99": latency.p99_ms,
-    }
-    return {name: _short(value) for name, value in values.items() if value}  # 0: TPOT of a single token, there is none
+    concurrency = None if point.concurrency is None else _short(point.concurrency)
+    return replace(
+        point,
+        rate_rps=_short(point.rate_rps),
+        concurrency=concurrency,
+        tpot=latency(point.tpot),
+        ttft=latency(point.ttft),
+    )
 
 
 def _short(value: float) -> float:
     """Five digits: more than a measurement has."""
     return float(f"{value:.5g}")
-
-
-def target_of(text: str, percentile: float) -> LatencyTarget:
-    """Reads `tpot=40ms,ttft=2s`.
-
-    Raises:
-        UserError: it is not of that form.
-    """
-    values: dict[str, float] = {}
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(tpot|ttft)\s*=\s*(\d+(?:\.\d+)?)\s*(ms|s)\s*", part)
-        if match is None or float(match[2]) <= 0.0 or match[1] in values:
-            raise UserError(
-                f"{part.strip()!r} is no objective", field="--slo", fix="write tpot=40ms,ttft=2s or one of them"
-            )
-        values[match[1]] = float(match[2]) * _UNITS_MS[match[3]]
-    if percentile not in (50.0, 90.0, 95.0, 99.0):
-        raise UserError(f"{percentile:g} is not kept", field="--percentile", fix="take 50, 90, 95 or 99")
-    return LatencyTarget(values.get("tpot"), values.get("ttft"), percentile)
-
-
-def _tokens(text: str, field: str) -> tuple[int, ...]:
-    try:
-        values = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if not values or min(values) < 1 or list(values) != sorted(set(values)):
-        raise UserError(f"{text!r} are no grid points", field=field, fix="write ascending numbers: 128,512,2048")
-    return values
 
 
 def _plan(args: argparse.Namespace) -> Plan:
@@ -193,12 +160,14 @@ def _plan(args: argparse.Namespace) -> Plan:
     ):
         if value is not None and not low <= value <= high:
             raise UserError(f"{value:g} is not within {low:g} to {high:g}", field=field)
-    outputs = _tokens(args.outputs, "--outputs")
-    target = target_of(args.slo, args.percentile)
+    if args.percentile not in (50.0, 90.0, 95.0, 99.0):
+        raise UserError(f"{args.percentile:g} is not kept", field="--percentile", fix="take 50, 90, 95 or 99")
+    outputs = parse_sizes(args.outputs, field="--outputs")
+    target = parse_slo(args.slo, percentile=args.percentile)
     if outputs[0] < 2 and target.tpot_ms is not None:
         raise UserError("one token has no TPOT", field="--outputs", fix="begin with 2 or more")
     return Plan(
-        inputs=_tokens(args.inputs, "--inputs"),
+        inputs=parse_sizes(args.inputs, field="--inputs"),
         outputs=outputs,
         target=target,
         max_concurrency=args.max_concurrency,
@@ -352,9 +321,3 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _name(model: str, gpu: str, tensor_parallel_size: int) -> str:
-    """A name that Kubernetes takes."""
-    text = re.sub(r"[^a-z0-9]+", "-", f"{model.rsplit('/', 1)[-1]}-{gpu}-tp{tensor_parallel_size}".lower())
-    return text.strip("-")[:63].rstrip("-")
