@@ -213,10 +213,13 @@ def test_a_confirmed_zero_is_followed_only_after_the_window(chat: Resources) -> 
 def test_a_profile_whose_rate_rises_with_size_is_used_and_named(chat: Resources) -> None:
     rising = Grid(None, None, (128.0, 4096.0), (64.0, 1024.0), ((2.0, 1.0), (3.0, 0.5)))
     profiles = tuple(replace(p, speed=rising) if p.key.gpu == "L40S" else p for p in chat.profiles)
-    running = {"l40s": 2}
-    snap = snapshot(chat, running=running, samples=whole(chat, running, 0.5), past_rps=0.5)
-    decision = only(replace(snap, profiles=profiles))
-    ready = decision.finding("Ready")
+
+    def decided(running: dict[str, int]) -> ServiceDecision:
+        samples = whole(chat, running, 0.5)
+        return only(replace(snapshot(chat, running=running, samples=samples, past_rps=0.5), profiles=profiles))
+
+    planned = {variant.name: variant.planned for variant in decided({"l4": 2}).variants if variant.planned}
+    ready = decided(planned).finding("Ready")
     assert ready is not None
     assert ready.reason == "ProfilesInDoubt"
     assert "4096/64: 3 req/s, above 2 for shorter prompts" in ready.message
