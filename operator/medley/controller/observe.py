@@ -82,7 +82,6 @@ def observe(
         count: dict[str, int] = defaultdict(int)
         for pod in ready_pods[key]:
             count[_variant(pod)] += 1
-        names = tuple(sorted(pod["metadata"]["name"] for pod in ready_pods[key]))
         ready = sorted((_ready_replica(pod, now_s) for pod in ready_pods[key]), key=lambda replica: replica.name)
         asked = {_variant(item): int(item["spec"].get("replicas") or 0) for item in by_service[key]}
         variants = sorted({*asked, *(variant for owner, variant in present if owner == key)})
@@ -104,7 +103,7 @@ def observe(
         )
         service = services.get(key)
         if service is not None and service.static_points is None and metrics is not None:
-            samples.append(metrics.sample(key, service.slo, names))
+            samples.append(metrics.sample(key, service.slo, [replica.name for replica in ready]))
     return Observed(
         Snapshot(
             taken_at_s=now_s,

@@ -46,6 +46,11 @@ class Engine(Protocol):
         """What the prefill of one prompt adds to steps."""
 
 
+def mean_step_ms(engine: Engine, size: Size, batch: float) -> float:
+    """Mean step of a steady state with `batch` running requests of this size: s(b)."""
+    return engine.decode_ms(size, batch) + batch * engine.prefill_ms(size.input_tokens) / max(size.output_tokens, 1.0)
+
+
 def highest_steady_rate(engine: Engine, size: Size, target: LatencyTarget) -> Throughput:
     """Highest steady rate of requests of this size on one replica that keeps the target.
 
@@ -60,14 +65,11 @@ def highest_steady_rate(engine: Engine, size: Size, target: LatencyTarget) -> Th
     idle_ms = engine.decode_ms(size, 0.0)
     prefill_ms = engine.prefill_ms(i)
 
-    def mean_step_ms(batch: float) -> float:
-        return engine.decode_ms(size, batch) + batch * prefill_ms / o
-
     def rate(batch: float) -> float:
-        return 1000.0 * batch / (o * mean_step_ms(batch))
+        return 1000.0 * batch / (o * mean_step_ms(engine, size, batch))
 
     def refusal(batch: float) -> Unservable | None:
-        others = batch + z * math.sqrt(batch * mean_step_ms(batch) / idle_ms)
+        others = batch + z * math.sqrt(batch * mean_step_ms(engine, size, batch) / idle_ms)
         occupied = max(1.0, others)
         if occupied > max(most, 1.0):
             return Unservable.KV_DOES_NOT_FIT

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from medley.model.workload import Size
 from medley.profiles.latency import LatencyTarget, Throughput
-from medley.profiles.steady import highest_steady_rate
+from medley.profiles.steady import highest_steady_rate, mean_step_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class StepModel:
 
     def mean_step_ms(self, size: Size, batch: float) -> float:
         """Mean step of a steady state with `batch` running requests of this size: s(b)."""
-        return self.decode_ms(size, batch) + batch * self.prefill_ms(size.input_tokens) / max(size.output_tokens, 1.0)
+        return mean_step_ms(self, size, batch)
 
     def held_tokens(self, size: Size) -> float:
         """KV cache that a running request counts for: what it holds on average."""

@@ -42,11 +42,14 @@ class ScaleProvider:
             UserError, TransientError: as `nodes`.
         """
         before = self.nodes(pool)
-        if before == nodes or (claim is Claim.IF_OURS and before not in self._asked(pool)):
+        if before == nodes:
+            return None
+        asked = self._asked(pool)
+        if claim is Claim.IF_OURS and before not in asked:
             return None
         # First the note, with both numbers: nodes that nobody remembers asking for would never be given back, whether
         # the next write succeeds or fails.
-        self._note(pool, *({before} & self._asked(pool)), nodes)
+        self._note(pool, *({before} & asked), nodes)
         try:
             self._api.patch(
                 f"{self._path(pool)}/scale", {"spec": {"replicas": nodes}}, PatchType.MERGE, fieldManager=FIELD_MANAGER
