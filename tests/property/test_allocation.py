@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from medley.allocation.backends.answer import Backend, Options, SolveStatus
 from medley.allocation.backends.milp import solve
-from medley.allocation.backends.program import Demand
+from medley.allocation.backends.counts import Aim
 from medley.allocation.check import equal_shares, overloaded
 from medley.allocation.joint import allocate_all
 from medley.allocation.problem import Outcome, Problem, Supply, Variant
@@ -165,7 +165,7 @@ def test_as_much_as_limits_allow_is_served_when_not_all_can_be(problem: Problem)
     tight = replace(problem, supplies=tuple(replace(supply, nodes_left=1) for supply in problem.supplies))
     result = allocate(tight)
     if result.outcome is Outcome.BEST_EFFORT:
-        full = solve(tight, steer(tight), EXACT, Demand.FULL)
+        full = solve(tight, steer(tight), EXACT)
         assert full.status is SolveStatus.INFEASIBLE
         assert result.served_fraction < 1.0
         assert result.messages

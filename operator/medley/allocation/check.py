@@ -11,14 +11,11 @@ from collections.abc import Mapping
 
 from medley.allocation.problem import Problem, Variant
 from medley.allocation.routing import Steering
+from medley.allocation.stages import Spare, stages_of
 from medley.model.objects import CapacityType, RoutingMode
 
 TOLERANCE = 1e-6
 """Relative slack for rows with continuous shares: above solver tolerance (1e-7), far below a request in a thousand."""
-
-TINY_LOAD = 1e-6
-"""A line that needs less of a replica than this is left out of the solver's load rows (solvers lose such coefficients);
-its capability row keeps it served. The re-check counts it, and allows exactly what may have been left out."""
 
 PoolCapacity = tuple[str, CapacityType]
 
@@ -56,9 +53,13 @@ def change_per_hour(problem: Problem, replicas: Mapping[str, int]) -> float:
 
 def start_cost(problem: Problem, variant: Variant) -> float:
     """$ per hour charged for starting one replica."""
+    return problem.change_cost * replica_price(problem, variant)
+
+
+def replica_price(problem: Problem, variant: Variant) -> float:
+    """List price of one replica: its GPUs' share of a node, in $ per hour."""
     supply = problem.supply(variant.pool)
-    per_gpu = supply.price(variant.capacity_type) / supply.gpus_per_node
-    return problem.change_cost * per_gpu * variant.gpus
+    return supply.price(variant.capacity_type) / supply.gpus_per_node * variant.gpus
 
 
 def budget_charge(problem: Problem, replicas: Mapping[str, int]) -> float:
@@ -92,6 +93,10 @@ def limits_broken(problem: Problem, replicas: Mapping[str, int]) -> list[str]:
         taken = sum(count for (pool, _), count in nodes.items() if pool == supply.pool)
         if supply.nodes_left is not None and taken > supply.nodes_left:
             broken.append(f"pool {supply.pool}: {taken} nodes, {supply.nodes_left} left")
+        for capacity_type, most in supply.available:
+            count = nodes.get((supply.pool, capacity_type), 0)
+            if count > most:
+                broken.append(f"pool {supply.pool}: {count} {capacity_type} nodes, {most} can be had")
     if problem.max_hourly_cost is not None:
         charge = budget_charge(problem, replicas)
         if charge > problem.max_hourly_cost * (1 + TOLERANCE) + TOLERANCE:
@@ -118,19 +123,70 @@ def overloaded(
             # In mode Service whatever runs gets traffic; a held replica that cannot serve all sizes is reported apart.
             if share > TOLERANCE and load is None and not (problem.routing is RoutingMode.SERVICE and variant.floor):
                 broken.append(f"line {line.number}: {variant.name} gets traffic it cannot serve")
-    left_out = TINY_LOAD * sum(1 for line in steering.lines if any((load or 1.0) < TINY_LOAD for load in line.loads))
-    for index, variant in enumerate(problem.variants):
-        count = replicas.get(variant.name, 0)
-        if not count and any(share > TOLERANCE for share in shares.get(variant.name, ())):
+    rounding = TOLERANCE * (1 + len(steering.lines))
+    stage = stages_of(problem)[0]
+    counts = [replicas.get(variant.name, 0) for variant in problem.variants]
+    for index, (variant, capacity) in enumerate(zip(problem.variants, stage.capacity(counts), strict=True)):
+        if not counts[index] and any(share > TOLERANCE for share in shares.get(variant.name, ())):
             broken.append(f"{variant.name}: gets traffic and has no replica")
-        used = sum(
-            shares[variant.name][position] * (line.loads[index] or 0.0)
-            for position, line in enumerate(steering.lines)
-            if variant.name in shares
-        )
-        if used * served_fraction > count * (1 + TOLERANCE) + TOLERANCE + left_out:
-            broken.append(f"{variant.name}: needs {used:.4f} replicas, has {count}")
+        used = _used(steering, shares.get(variant.name), index) * served_fraction
+        if used > capacity * (1 + TOLERANCE) + rounding:
+            spare = f" ({capacity:.4f} with one to spare)" if capacity < counts[index] else ""
+            broken.append(f"{variant.name}: needs {used:.4f} replicas, has {counts[index]}{spare}")
+        # Where nobody steers, all replicas together take over what one of them carried.
+        if stage.spare is Spare.TOGETHER and used * sum(counts) / stage.factor > (sum(counts) - 1) * (
+            counts[index] * (1 + TOLERANCE)
+        ):
+            broken.append(f"{variant.name}: would be overloaded without one of the {sum(counts)} replicas")
+    if problem.max_spot_fraction is not None:
+        spot, total = _spot_rps(problem, steering, shares), sum(line.rate_rps for line in steering.lines)
+        if spot > problem.max_spot_fraction * total * (1 + TOLERANCE) + TOLERANCE * total:
+            broken.append(f"scaling.maxSpotPercent: {spot / total:.1%} of the requests go to Spot")
     return broken
+
+
+def losses_not_survived(
+    problem: Problem,
+    steering: Steering,
+    replicas: Mapping[str, int],
+    contingency: Mapping[str, Mapping[str, tuple[float, ...]]],
+    served_fraction: float = 1.0,
+) -> list[str]:
+    """Losses of a pool or a zone after which the rest does not carry the mean demand, in words; empty if none."""
+    broken = []
+    counts = [replicas.get(variant.name, 0) for variant in problem.variants]
+    rounding = TOLERANCE * (1 + len(steering.lines))
+    for stage in stages_of(problem)[1:]:
+        shares = contingency.get(stage.name)
+        if shares is None:
+            if steering.lines:
+                broken.append(f"{stage.name}: nothing is known to carry the traffic without it")
+            continue
+        for index, (variant, left) in enumerate(zip(problem.variants, stage.left(counts), strict=True)):
+            used = _used(steering, shares.get(variant.name), index) * stage.share * served_fraction
+            if used > left * (1 + TOLERANCE) + rounding:
+                broken.append(f"{stage.name} lost: {variant.name} needs {used:.4f} replicas, has {left}")
+        for position, line in enumerate(steering.lines):
+            total = sum(row[position] for row in shares.values())
+            if abs(total - 1.0) > TOLERANCE:
+                broken.append(f"{stage.name} lost: shares of line {line.number} add up to {total:.6f}")
+    return broken
+
+
+def _used(steering: Steering, row: tuple[float, ...] | None, variant: int) -> float:
+    """Replicas that a variant needs for its shares of the lines."""
+    if row is None:
+        return 0.0
+    return sum(share * (line.loads[variant] or 0.0) for share, line in zip(row, steering.lines, strict=True))
+
+
+def _spot_rps(problem: Problem, steering: Steering, shares: Mapping[str, tuple[float, ...]]) -> float:
+    return sum(
+        share * line.rate_rps
+        for variant in problem.variants
+        if variant.capacity_type is CapacityType.SPOT and variant.name in shares
+        for share, line in zip(shares[variant.name], steering.lines, strict=True)
+    )
 
 
 def equal_shares(problem: Problem, steering: Steering, replicas: Mapping[str, int]) -> dict[str, tuple[float, ...]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from medley.model.objects import CapacityType, RoutingMode, VariantSpec
+import numpy as np
+
+from medley.model.objects import CapacityType, LossKind, RoutingMode, VariantSpec
 from medley.model.workload import Bucket
 from medley.profiles.latency import Throughput
 
@@ -63,6 +65,10 @@ class Supply:
         committed_left: OnDemand nodes that cost nothing more.
         spare_gpus: GPUs idle on nodes that are taken already, by capacity type; they cost nothing more.
         exclusive: no other service lists the pool.
+        zones: where each capacity type is sold; one that is not listed may be anywhere.
+        available: nodes that can be had now, by capacity type (a stockout is 0); one that is not listed has no cap.
+        gpu_prices: $ per GPU-hour charged instead of whole nodes: set while services that share the pool are
+            coordinated by prices (joint.py).
     """
 
     pool: str
@@ -72,6 +78,9 @@ class Supply:
     committed_left: int = 0
     spare_gpus: tuple[tuple[CapacityType, int], ...] = ()
     exclusive: bool = True
+    zones: tuple[tuple[CapacityType, tuple[str, ...]], ...] = ()
+    available: tuple[tuple[CapacityType, int], ...] = ()
+    gpu_prices: tuple[tuple[CapacityType, float], ...] = ()
 
     def price(self, capacity_type: CapacityType) -> float:
         """$ per node-hour."""
@@ -80,6 +89,11 @@ class Supply:
     def spare(self, capacity_type: CapacityType) -> int:
         """Idle GPUs on nodes taken already."""
         return dict(self.spare_gpus).get(capacity_type, 0)
+
+    def most_nodes(self, capacity_type: CapacityType) -> int | None:
+        """Nodes of the capacity type that may still be taken; None: no limit."""
+        limits = [self.nodes_left, dict(self.available).get(capacity_type)]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def committed(self, capacity_type: CapacityType) -> int:
         """Nodes of the capacity type that cost nothing more."""
@@ -92,6 +106,9 @@ class Problem:
 
     `change_cost`: what starting one replica costs, as a share of its hourly price: the time it takes to start, paid for
     and idle, over the time it is expected to stay. 0: what runs now does not matter.
+    `max_spot_fraction`: share of the routed req/s that may go to Spot variants; None: no limit.
+    `survive_loss_of`: after each single loss of this kind the rest must carry the demand without `demand_factor`.
+    `priority`: when shared capacity is short, higher ones are served first.
     """
 
     service: str
@@ -105,6 +122,9 @@ class Problem:
     max_hourly_cost: float | None = None
     min_mix_saving: float = 0.03
     change_cost: float = 0.0
+    max_spot_fraction: float | None = None
+    survive_loss_of: LossKind | None = None
+    priority: int = 0
 
     def supply(self, pool: str) -> Supply:
         """The supply of one pool."""
@@ -114,14 +134,14 @@ class Problem:
         """Share of one replica that 1 req/s of a bucket uses; None if the variant cannot serve it, or cannot be had."""
         return variant.load(bucket) if self.can_be_had(variant) else None
 
-    def loads(self) -> list[list[float | None]]:
-        """`load` of every variant (rows) and bucket (columns)."""
-        return [
-            [variant.load(number) for number in range(len(self.buckets))]
-            if self.can_be_had(variant)
-            else [None] * len(self.buckets)
-            for variant in self.variants
-        ]
+    def load_matrix(self) -> np.ndarray:
+        """`load` of every variant (rows) and bucket (columns), shape (V, B); infinite where there is none."""
+        loads = np.full((len(self.variants), len(self.buckets)), np.inf)
+        for row, variant in zip(loads, self.variants, strict=True):
+            if variant.usable and self.can_be_had(variant):
+                rates = np.array([item.rate_rps for item in variant.throughput]) * variant.derating
+                np.divide(1.0, rates, out=row, where=rates > 0.0)
+        return loads
 
     def can_be_had(self, variant: Variant) -> bool:
         """Whether limits leave room for even one replica."""
@@ -130,7 +150,8 @@ class Problem:
             return True
         if variant.max_replicas == 0:
             return False
-        return supply.nodes_left is None or supply.nodes_left > 0 or supply.spare(variant.capacity_type) >= variant.gpus
+        most = supply.most_nodes(variant.capacity_type)
+        return most is None or most > 0 or supply.spare(variant.capacity_type) >= variant.gpus
 
     def variant(self, name: str) -> Variant:
         """The variant of that name."""
@@ -171,6 +192,7 @@ class Allocation:
         cost_per_hour: $ per hour of nodes bought beyond committed ones for this service alone.
         lower_bound_per_hour: proved: no allocation of this problem costs less.
         served_fraction: share of the servable demand (times the demand factor) that the replicas carry.
+        contingency: shares after each loss that is survived, by the loss's name; empty where they stay as they are.
         solve_ms: wall time of the solver; not part of the decision.
     """
 
@@ -187,6 +209,7 @@ class Allocation:
     unserved: tuple[Unserved, ...] = ()
     binding: tuple[str, ...] = ()
     messages: tuple[str, ...] = ()
+    contingency: tuple[tuple[str, tuple[tuple[str, tuple[float, ...]], ...]], ...] = ()
     solve_ms: float = 0.0
 
     @property

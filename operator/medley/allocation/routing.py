@@ -7,8 +7,9 @@ to variants that serve every servable bucket in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from medley.allocation.problem import Problem, Unserved, Variant
 from medley.model.objects import RoutingMode
@@ -30,10 +31,19 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """The lines of a problem, and the buckets left out of them."""
+    """The lines of a problem, and the buckets left out of them.
+
+    `matrix`: the loads of the lines as an array, shape (lines, variants), infinite where there must be no traffic.
+    """
 
     lines: tuple[Line, ...]
     unserved: tuple[Unserved, ...]
+    matrix: np.ndarray = field(compare=False)
+
+    def only(self, variants: list[int]) -> Steering:
+        """The same traffic with a selection of the variants."""
+        lines = tuple(Line(line.number, line.rate_rps, tuple(line.loads[j] for j in variants)) for line in self.lines)
+        return Steering(lines, self.unserved, self.matrix[:, variants])
 
     def need(self, variant: int) -> float | None:
         """Replicas that the variant would need to carry every line; None if it cannot."""
@@ -54,61 +64,41 @@ def line_of(problem: Problem, bucket: int) -> int:
 
 def steer(problem: Problem) -> Steering:
     """Cut the workload into lines; buckets that no variant serves, or not in company, are named and left out."""
-    loads = problem.loads()
+    rates = np.array([bucket.rate_rps for bucket in problem.buckets])
+    # Buckets without traffic are skipped below; their infinite loads must not become 0 × ∞.
+    loads = problem.load_matrix() * (np.where(rates > 0.0, rates, 1.0) * problem.demand_factor)
+    served = set(np.flatnonzero(np.isfinite(loads).any(axis=0)).tolist())
     groups: dict[int, list[int]] = {}
     unserved: list[Unserved] = []
     for number, bucket in enumerate(problem.buckets):
         if bucket.rate_rps <= 0.0:
             continue
-        if all(row[number] is None for row in loads):
+        if number not in served:
             unserved.append(Unserved(bucket, _why_unservable(problem, number)))
             continue
         groups.setdefault(line_of(problem, number), []).append(number)
-    lines = []
-    for line in sorted(groups):
-        kept = _kept_together(problem, loads, groups[line])
-        if len(kept) < len(groups[line]):
-            unserved += [
-                Unserved(problem.buckets[number], _why_separate(problem, number))
-                for number in groups[line]
-                if number not in kept
-            ]
-        lines.append(
-            Line(
-                number=line,
-                rate_rps=sum(problem.buckets[number].rate_rps for number in kept),
-                loads=tuple(_load(row, problem, kept) for row in loads),
-            )
-        )
-    return Steering(tuple(lines), tuple(unserved))
+    numbers, rows, totals = sorted(groups), [], []
+    for line in numbers:
+        kept = _kept_together(rates, loads, groups[line])
+        left_out = [number for number in groups[line] if number not in kept] if len(kept) < len(groups[line]) else []
+        unserved += [Unserved(problem.buckets[number], _why_separate(problem, number)) for number in left_out]
+        rows.append(loads[:, kept].sum(axis=1))
+        totals.append(float(rates[kept].sum()))
+    matrix = np.array(rows) if rows else np.empty((0, len(problem.variants)))
+    lines = tuple(
+        Line(number, rate_rps, tuple(None if load == np.inf else load for load in row))
+        for number, rate_rps, row in zip(numbers, totals, matrix.tolist(), strict=True)
+    )
+    return Steering(lines, tuple(unserved), matrix)
 
 
-Loads = Sequence[Sequence[float | None]]
-"""Of `Problem.loads`: per variant and bucket."""
-
-
-def _kept_together(problem: Problem, loads: Loads, numbers: list[int]) -> list[int]:
+def _kept_together(rates: np.ndarray, loads: np.ndarray, numbers: list[int]) -> list[int]:
     """The buckets of a line to serve: all, if some variant serves all; else those of the variant with the most rate."""
-    best: list[int] = []
-    best_rate = -1.0
-    for row in loads:
-        served = [number for number in numbers if row[number] is not None]
-        if len(served) == len(numbers):
-            return served
-        rate = sum(problem.buckets[number].rate_rps for number in served)
-        if rate > best_rate:
-            best, best_rate = served, rate
-    return best
-
-
-def _load(row: Sequence[float | None], problem: Problem, kept: list[int]) -> float | None:
-    total = 0.0
-    for number in kept:
-        load = row[number]
-        if load is None:
-            return None
-        total += problem.buckets[number].rate_rps * problem.demand_factor * load
-    return total
+    able = np.isfinite(loads[:, numbers])
+    if able.all(axis=1).any():
+        return numbers
+    best = able[int((able * rates[numbers]).sum(axis=1).argmax())]
+    return [number for number, kept in zip(numbers, best, strict=True) if kept]
 
 
 def _why_unservable(problem: Problem, number: int) -> str:

@@ -1,13 +1,12 @@
-"""Solves one service: the MILP, its re-check, the best single GPU type beside it, and what to do when a step fails."""
+"""Solves one service: counts, their re-check, the best single GPU type, and what to do when a step fails."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from medley.allocation.backends.answer import Options, SolveStatus
-from medley.allocation.backends.milp import RawSolution, solve
-from medley.allocation.backends.program import Demand
+from medley.allocation.backends.milp import RawSolution, Shares, solve, solve_most
 from medley.allocation.check import (
     PoolCapacity,
     budget_charge,
@@ -15,14 +14,27 @@ from medley.allocation.check import (
     cost_per_hour,
     equal_shares,
     limits_broken,
+    losses_not_survived,
     new_nodes,
     overloaded,
+    replica_price,
 )
 from medley.allocation.problem import Allocation, Outcome, Problem
 from medley.allocation.routing import Steering, steer
 from medley.model.objects import RoutingMode
 
-Shares = dict[str, tuple[float, ...]]
+SERVED = 1.0 - 1e-6
+"""From this fraction on, all of the demand counts as served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Replicas, shares per variant and line, the fraction of the demand that they serve, and shares after each loss."""
+
+    replicas: dict[str, int]
+    shares: Shares
+    served: float = 1.0
+    contingency: dict[str, Shares] = field(default_factory=dict)
 
 
 def allocate(problem: Problem, options: Options | None = None) -> Allocation:
@@ -55,7 +67,17 @@ def allocate(problem: Problem, options: Options | None = None) -> Allocation:
         return _allocation(
             problem, steering, outcome, chosen, raw.bound, best_gpu, best_single, messages=messages, solve_ms=solve_ms
         )
+    if problem.survive_loss_of is not None:
+        return _without_spare(problem, options, messages)
     return _without_full_plan(problem, steering, options, best_gpu, best_single, messages, solve_ms)
+
+
+def _without_spare(problem: Problem, options: Options, messages: list[str]) -> Allocation:
+    """The same without what the loss was to be survived with: traffic of now goes before a loss that may come."""
+    kind = problem.survive_loss_of
+    result = allocate(replace(problem, survive_loss_of=None), options)
+    text = f"scaling.surviveLossOf: no plan within limits survives the loss of a {kind}; planned without"
+    return replace(result, messages=(*messages, text, *result.messages))
 
 
 def _without_full_plan(
@@ -67,10 +89,18 @@ def _without_full_plan(
     messages: list[str],
     solve_ms: float,
 ) -> Allocation:
-    """The most that limits allow; if even the bounds cannot be met, nothing."""
-    raw = solve(problem, steering, options, Demand.ELASTIC)
-    solve_ms += raw.solve_ms
-    plan = _checked(problem, steering, raw, messages)
+    """The most that limits allow, and that as cheaply as can be; if even the bounds cannot be met, nothing."""
+    most = solve_most(problem, steering, options)
+    solve_ms += most.solve_ms
+    plans = [_checked(problem, steering, most, messages)]
+    bound = 0.0
+    if plans[0] is not None:
+        # A hair less than the most, which rounding might not reach again.
+        cheaper = solve(problem, steering, options, most.served_fraction * (1 - 1e-6))
+        solve_ms += cheaper.solve_ms
+        bound = cheaper.bound
+        plans.insert(0, _checked(problem, steering, cheaper, messages))
+    plan = next((plan for plan in plans if plan is not None), None)
     if plan is None:
         messages.append("no plan meets the bounds: minReplicas, pool limits and maxHourlyCost contradict each other")
         return Allocation(
@@ -90,81 +120,61 @@ def _without_full_plan(
             solve_ms=solve_ms,
         )
     # A plan that carries everything is one the first solve missed, say by its time limit.
-    outcome = Outcome.INCUMBENT if plan[2] > 1 - 1e-6 else Outcome.BEST_EFFORT
+    outcome = Outcome.INCUMBENT if plan.served > SERVED else Outcome.BEST_EFFORT
     result = _allocation(
-        problem, steering, outcome, plan, 0.0, best_gpu, best_single, messages=messages, solve_ms=solve_ms
+        problem, steering, outcome, plan, bound, best_gpu, best_single, messages=messages, solve_ms=solve_ms
     )
     if outcome is Outcome.BEST_EFFORT:
         limits = ", ".join(result.binding) or "see limits"
-        text = f"limits allow only {plan[2]:.0%} of the demand (headroom included): {limits}"
+        text = f"limits allow only {plan.served:.0%} of the demand (headroom included): {limits}"
         result = replace(result, messages=(*result.messages, text))
-    return replace(result, lower_bound_per_hour=result.cost_per_hour)
-
-
-Plan = tuple[dict[str, int], Shares, float]
-"""Replicas, shares per variant and line, served fraction."""
+    return result
 
 
 def _charged(problem: Problem, plan: Plan) -> float:
     """$ per hour of a plan with the cost of getting there."""
-    return cost_per_hour(problem, plan[0]) + change_per_hour(problem, plan[0])
+    return cost_per_hour(problem, plan.replicas) + change_per_hour(problem, plan.replicas)
 
 
 def _checked(problem: Problem, steering: Steering, raw: RawSolution, messages: list[str]) -> Plan | None:
     """The solver's answer, trimmed, if it passes the re-check; else None and a message."""
-    if raw.status in (SolveStatus.INFEASIBLE, SolveStatus.NO_ANSWER):
+    if not raw.replicas:
         return None
-    served = 1.0 if raw.served_fraction > 1 - 1e-7 else raw.served_fraction
-    plan = _trimmed(problem, steering, (dict(raw.replicas), _normalised(problem, steering, raw), served))
+    contingency = {name: dict(shares) for name, shares in raw.contingency}
+    plan = Plan(dict(raw.replicas), dict(raw.shares), raw.served_fraction, contingency)
     broken = _broken(problem, steering, plan)
     if broken:
         messages.append(f"the solver's answer failed the re-check and was not used: {'; '.join(broken[:3])}")
         return None
-    return plan
-
-
-def _normalised(problem: Problem, steering: Steering, raw: RawSolution) -> Shares:
-    """Shares that add up to 1 per line whatever part is served."""
-    if problem.routing is RoutingMode.SERVICE:
-        return equal_shares(problem, steering, dict(raw.replicas))
-    # Rounding of the solver is no traffic.
-    given = {name: tuple(share if share > 1e-9 else 0.0 for share in row) for name, row in raw.shares}
-    totals = [sum(given[variant.name][line] for variant in problem.variants) for line in range(len(steering.lines))]
-    shares: Shares = {}
-    for variant in problem.variants:
-        row = tuple(
-            given[variant.name][line] / totals[line] if totals[line] > 1e-9 else 0.0 for line in range(len(totals))
-        )
-        if any(value > 0 for value in row):
-            shares[variant.name] = row
-    return shares
+    return _trimmed(problem, steering, plan)
 
 
 def _broken(problem: Problem, steering: Steering, plan: Plan) -> list[str]:
-    replicas, shares, served = plan
+    broken = limits_broken(problem, plan.replicas)
     # With nothing served at all (a budget of 0), there are no shares to check.
-    load = overloaded(problem, steering, replicas, shares, served) if served > 1e-9 else []
-    return limits_broken(problem, replicas) + load
+    if plan.served > 1e-9:
+        broken += overloaded(problem, steering, plan.replicas, plan.shares, plan.served)
+        broken += losses_not_survived(problem, steering, plan.replicas, plan.contingency, plan.served)
+    return broken
 
 
 def _trimmed(problem: Problem, steering: Steering, plan: Plan) -> Plan:
-    """Takes away replicas that nothing needs: committed nodes cost nothing, so the solver may leave some."""
-    replicas, shares, served = plan
-    if _broken(problem, steering, plan):
+    """Takes away replicas that nothing needs where nobody steers: committed nodes cost nothing, so some may be left.
+
+    A plan with shares comes trimmed; its shares use all that is there.
+    """
+    if problem.routing is not RoutingMode.SERVICE or problem.survive_loss_of is not None:
         return plan
     for variant in sorted(problem.variants, key=lambda variant: (-variant.gpus, variant.name)):
-        while replicas[variant.name] > variant.floor:
-            fewer = {**replicas, variant.name: replicas[variant.name] - 1}
-            if problem.routing is RoutingMode.SERVICE:
-                trial: Plan = (fewer, equal_shares(problem, steering, fewer), served)
-            else:
-                trial = (fewer, shares, served)
+        while plan.replicas[variant.name] > variant.floor:
+            fewer = {**plan.replicas, variant.name: plan.replicas[variant.name] - 1}
             if steering.lines and not any(fewer.values()):
                 break
-            if _broken(problem, steering, trial) or cost_per_hour(problem, fewer) > cost_per_hour(problem, replicas):
+            trial = replace(plan, replicas=fewer, shares=equal_shares(problem, steering, fewer))
+            if _broken(problem, steering, trial) or _charged(problem, trial) > _charged(problem, plan):
                 break
-            replicas, shares, served = trial
-    return replicas, shares, served
+            plan = trial
+    return plan
 
 
 def _best_single(problem: Problem, whole: Steering, options: Options) -> tuple[str | None, Allocation | None]:
@@ -173,12 +183,16 @@ def _best_single(problem: Problem, whole: Steering, options: Options) -> tuple[s
     best_gpu: str | None = None
     for gpu in sorted({variant.gpu for variant in problem.variants}):
         members = [number for number, variant in enumerate(problem.variants) if variant.gpu == gpu]
-        only = replace(problem, variants=tuple(replace(problem.variants[number], at_least=0) for number in members))
         # The same demand, line by line, as the mix carries: a type that serves less of it is no alternative.
-        lines = tuple(replace(line, loads=tuple(line.loads[number] for number in members)) for line in whole.lines)
-        if any(all(load is None for load in line.loads) for line in lines):
+        traffic = whole.only(members)
+        if any(all(load is None for load in line.loads) for line in traffic.lines):
             continue
-        plan = _single_type(only, Steering(lines, whole.unserved), options)
+        only = replace(
+            problem,
+            variants=tuple(replace(problem.variants[number], at_least=0, running=0) for number in members),
+            change_cost=0.0,
+        )
+        plan = _single_type(only, traffic, options)
         if plan is not None and (best is None or plan.cost_per_hour < best.cost_per_hour - 1e-9):
             best, best_gpu = plan, gpu
     return best_gpu, best
@@ -188,24 +202,24 @@ def _single_type(problem: Problem, whole: Steering, options: Options) -> Allocat
     """One GPU type: by arithmetic if it has one variant, else by a solve."""
     if not any(variant.usable for variant in problem.variants):
         return None
-    messages: list[str] = []
-    if len(problem.variants) == 1:
+    bound = -math.inf
+    plan: Plan | None
+    if len(problem.variants) == 1 and problem.survive_loss_of is None:
         variant = problem.variants[0]
         need = whole.need(0)
         if need is None:
             return None
         count = max(math.ceil(need - 1e-9), variant.floor, problem.min_replicas, 1 if whole.lines else 0)
         shares: Shares = {variant.name: (1.0,) * len(whole.lines)} if count else {}
-        plan: Plan | None = ({variant.name: count}, shares, 1.0)
-        if plan is not None and _broken(problem, whole, plan):
+        plan = Plan({variant.name: count}, shares)
+        if _broken(problem, whole, plan):
             plan = None
-        bound = -math.inf
     else:
         raw = solve(problem, whole, options)
-        plan, bound = _checked(problem, whole, raw, messages), raw.bound
+        plan, bound = _checked(problem, whole, raw, []), raw.bound
     if plan is None:
         return None
-    return _allocation(problem, whole, Outcome.OPTIMAL, plan, bound, None, None, messages=messages, solve_ms=0.0)
+    return _allocation(problem, whole, Outcome.OPTIMAL, plan, bound, None, None, messages=[], solve_ms=0.0)
 
 
 def _adopted(problem: Problem, steering: Steering, single: Allocation) -> Plan | None:
@@ -214,13 +228,13 @@ def _adopted(problem: Problem, steering: Steering, single: Allocation) -> Plan |
     shares = dict(single.shares)
     if problem.routing is RoutingMode.SERVICE:
         shares = equal_shares(problem, steering, replicas)
-    plan: Plan = (replicas, shares, 1.0)
+    plan = Plan(replicas, shares, contingency={name: dict(rows) for name, rows in single.contingency})
     return None if _broken(problem, steering, plan) else plan
 
 
 def _prefer_single(problem: Problem, chosen: Plan, single: Plan | None, messages: list[str]) -> Plan:
     """One GPU type instead of a mix that saves too little to be worth its moving parts."""
-    gpus = {problem.variant(name).gpu for name, count in chosen[0].items() if count}
+    gpus = {problem.variant(name).gpu for name, count in chosen.replicas.items() if count}
     if single is None or len(gpus) < 2:
         return chosen
     mixed, alone = _charged(problem, chosen), _charged(problem, single)
@@ -245,24 +259,25 @@ def _allocation(
     messages: list[str],
     solve_ms: float,
 ) -> Allocation:
-    replicas, shares, served = plan
+    replicas = plan.replicas
     cost = cost_per_hour(problem, replicas)
     nodes = new_nodes(problem, replicas)
     return Allocation(
         outcome=outcome,
         replicas=tuple((variant.name, replicas.get(variant.name, 0)) for variant in problem.variants),
         nodes=tuple((pool, capacity_type, count) for (pool, capacity_type), count in sorted(nodes.items()) if count),
-        shares=tuple((name, row) for name, row in sorted(shares.items())),
+        shares=tuple((name, row) for name, row in sorted(plan.shares.items())),
         lines=tuple(line.number for line in steering.lines),
         cost_per_hour=cost,
         # A bound above the cost of a checked plan is a solver's rounding.
         lower_bound_per_hour=min(cost, max(0.0, bound)),
         best_single_gpu=best_gpu,
         best_single_cost_per_hour=None if best_single is None else best_single.cost_per_hour,
-        served_fraction=served,
+        served_fraction=plan.served,
         unserved=steering.unserved,
         binding=_binding(problem, replicas, nodes),
         messages=tuple(messages),
+        contingency=tuple((name, tuple(sorted(rows.items()))) for name, rows in plan.contingency.items()),
         solve_ms=solve_ms,
     )
 
@@ -278,11 +293,7 @@ def _binding(problem: Problem, replicas: dict[str, int], nodes: dict[PoolCapacit
         if variant.max_replicas is not None and replicas[variant.name] >= variant.max_replicas:
             out.append(f"{variant.name} maxReplicas")
     if problem.max_hourly_cost is not None:
-        prices = [
-            supply.price(variant.capacity_type) / supply.gpus_per_node * variant.gpus
-            for variant in problem.variants
-            for supply in (problem.supply(variant.pool),)
-        ]
+        prices = [replica_price(problem, variant) for variant in problem.variants]
         if budget_charge(problem, replicas) + min(prices, default=0.0) > problem.max_hourly_cost:
             out.append("scaling.maxHourlyCost")
     return tuple(out)

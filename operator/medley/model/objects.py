@@ -45,6 +45,14 @@ class RoutingMode(StrEnum):
         return min(self, other or RoutingMode.SERVICE, key=lambda mode: mode.fineness)
 
 
+class LossKind(StrEnum):
+    """What a service must survive the loss of, one at a time."""
+
+    REPLICA = "Replica"
+    POOL = "Pool"
+    ZONE = "Zone"
+
+
 API_GROUP = "medley.dev"
 API_VERSION = f"{API_GROUP}/v1alpha1"
 
@@ -119,12 +127,21 @@ class VariantSpec:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Bounds and margins of one service; `max_hourly_cost` in $/h, margins as fractions."""
+    """Bounds and margins of one service; `max_hourly_cost` in $/h, margins and the Spot share as fractions.
+
+    Attributes:
+        max_spot_fraction: share of the routed requests that may go to Spot capacity; None: no limit.
+        survive_loss_of: after each single loss of this kind, the rest still carries the mean demand; None: nothing.
+        priority: when capacity is short, services of a higher one are served first.
+    """
 
     min_replicas: int = 1
     max_hourly_cost: float | None = None
     headroom: float = 0.10
     min_mix_saving: float = 0.03
+    max_spot_fraction: float | None = None
+    survive_loss_of: LossKind | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

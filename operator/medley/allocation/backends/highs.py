@@ -5,14 +5,99 @@ from __future__ import annotations
 import highspy
 import numpy as np
 
-from medley.allocation.backends.answer import Answer, Options, SolveStatus
+from medley.allocation.backends.answer import Answer, SolveStatus
 from medley.allocation.backends.program import Program
 
 _KINDS = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
+INFINITY = highspy.kHighsInf
 
 
-def minimise(program: Program, options: Options) -> Answer:
-    """Solve on one thread."""
+def solver(**options: str | bool | float) -> highspy.Highs:
+    """HiGHS on one thread, silent."""
+    made = highspy.Highs()
+    settings: dict[str, str | bool | float] = {
+        "output_flag": False,
+        "threads": 1,
+        "mip_heuristic_run_feasibility_jump": False,  # 20 ms of every solve, no gain at this size (solver.md §3)
+        **options,
+    }
+    for name, value in settings.items():
+        made.setOptionValue(name, value)
+    return made
+
+
+class Master:
+    """A program that grows by cuts and is solved again: as its relaxation first, then in whole numbers."""
+
+    def __init__(self, program: Program) -> None:
+        self._whole = np.flatnonzero(program.whole).astype(np.int32)
+        self._highs = solver()
+        self._highs.passModel(_lp(program))
+        self._columns = len(program.cost)
+
+    def relax(self, relaxed: bool) -> None:
+        """Switch between the relaxation and whole numbers."""
+        kinds = np.full(len(self._whole), int(_KINDS[not relaxed]), dtype=np.uint8)
+        self._highs.changeColsIntegrality(len(self._whole), self._whole, kinds)
+
+    def price(self, costs: np.ndarray) -> None:
+        """Replace the objective, one coefficient per column."""
+        columns = np.arange(self._columns, dtype=np.int32)
+        self._highs.changeColsCost(self._columns, columns, costs)
+
+    def cut(self, lower: float, columns: np.ndarray, values: np.ndarray) -> None:
+        """Add lower ≤ Σ values · columns."""
+        self._highs.addRow(lower, INFINITY, len(columns), columns, values)
+
+    def solve(self, relative_gap: float, time_limit_s: float) -> Answer:
+        """Minimise."""
+        self._highs.setOptionValue("mip_rel_gap", relative_gap)
+        # HiGHS counts all runs of a model together.
+        self._highs.setOptionValue("time_limit", self._highs.getRunTime() + time_limit_s)
+        self._highs.run()
+        return _answer(self._highs)
+
+
+class LinearProgram:
+    """A linear program of which only right-hand sides change, so that each solve starts where the last ended.
+
+    Columns are compressed: column j has the rows `rows[starts[j]:starts[j + 1]]` with `values` there, and lies in 0..∞.
+    """
+
+    def __init__(
+        self,
+        costs: np.ndarray,
+        starts: np.ndarray,
+        rows: np.ndarray,
+        values: np.ndarray,
+        lower: np.ndarray,
+        upper: np.ndarray,
+    ) -> None:
+        lp = highspy.HighsLp()
+        lp.num_col_, lp.num_row_ = len(costs), len(lower)
+        lp.col_cost_, lp.col_lower_, lp.col_upper_ = costs, np.zeros(len(costs)), np.full(len(costs), INFINITY)
+        lp.row_lower_, lp.row_upper_ = lower, upper
+        lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+        lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = starts, rows, values
+        # Presolve would throw the last basis away, which saves more than it does.
+        self._highs = solver(presolve="off")
+        self._highs.passModel(lp)
+
+    def bound(self, rows: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> None:
+        """Change the bounds of rows."""
+        self._highs.changeRowsBounds(len(rows), rows, lower, upper)
+
+    def solve(self) -> tuple[float, np.ndarray, np.ndarray] | None:
+        """Minimum, values of the columns and duals of the rows; None if there is none."""
+        self._highs.run()
+        if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            return None
+        solution = self._highs.getSolution()
+        value = float(self._highs.getInfo().objective_function_value)
+        return value, np.array(solution.col_value), np.array(solution.row_dual)
+
+
+def _lp(program: Program) -> highspy.HighsLp:
     lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_ = len(program.cost), len(program.row_lower)
     lp.col_cost_ = np.array(program.cost)
@@ -25,24 +110,19 @@ def minimise(program: Program, options: Options) -> Answer:
     lp.a_matrix_.index_ = np.array(program.columns, dtype=np.int32)
     lp.a_matrix_.value_ = np.array(program.values)
     lp.integrality_ = [_KINDS[whole] for whole in program.whole]
-    solver = highspy.Highs()
-    for name, value in (
-        ("output_flag", False),
-        ("threads", 1),
-        ("time_limit", options.time_limit_s),
-        ("mip_rel_gap", options.relative_gap),
-        ("mip_heuristic_run_feasibility_jump", False),  # 20 ms of every solve, and no gain at this size (solver.md §3)
-    ):
-        solver.setOptionValue(name, value)
-    solver.passModel(lp)
-    solver.run()
-    status = solver.getModelStatus()
-    info = solver.getInfo()
-    has_point = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
+    return lp
+
+
+def _answer(highs: highspy.Highs) -> Answer:
+    status = highs.getModelStatus()
+    info = highs.getInfo()
     if status == highspy.HighsModelStatus.kInfeasible:
         return Answer(SolveStatus.INFEASIBLE)
-    if not has_point:
+    if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return Answer(SolveStatus.NO_ANSWER)
     finished = status == highspy.HighsModelStatus.kOptimal
-    values = tuple(solver.getSolution().col_value)
-    return Answer(SolveStatus.OPTIMAL if finished else SolveStatus.TIME_LIMIT, values, float(info.mip_dual_bound))
+    values = tuple(highs.getSolution().col_value)
+    # A relaxation has no bound of its own: its optimum is one.
+    whole = info.mip_node_count >= 0
+    bound = float(info.mip_dual_bound if whole else info.objective_function_value)
+    return Answer(SolveStatus.OPTIMAL if finished else SolveStatus.TIME_LIMIT, values, bound)

@@ -1,4 +1,4 @@
-"""Solves the MILP of a problem with the solver that is asked for."""
+"""Solves the counts and shares of a problem with the solver that is asked for."""
 
 from __future__ import annotations
 
@@ -6,57 +6,128 @@ import math
 import time
 from dataclasses import dataclass
 
-from medley.allocation.backends import highs
-from medley.allocation.backends.answer import Answer, Backend, Options, SolveStatus
-from medley.allocation.backends.program import Demand, Program, build
+from medley.allocation.backends.answer import Backend, Options, SolveStatus
+from medley.allocation.backends.counts import Aim
+from medley.allocation.backends.decomposition import Decomposition, Judge
+from medley.allocation.backends.direct import build_direct
+from medley.allocation.backends.split import Balance
+from medley.allocation.check import change_per_hour, cost_per_hour, equal_shares, limits_broken
 from medley.allocation.problem import Problem
 from medley.allocation.routing import Steering
+from medley.allocation.stages import Stage, stages_of
+from medley.model.objects import RoutingMode
+
+Shares = dict[str, tuple[float, ...]]
+"""Per variant, its share of each line; a variant without traffic is left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawSolution:
     """A solver's answer, unchecked.
 
-    `shares` are per variant, one number per line; `bound` is the dual bound in $ per hour.
+    `contingency`: shares after each loss, by its name. `bound`: of the cost in $ per hour.
     """
 
     status: SolveStatus
     replicas: tuple[tuple[str, int], ...] = ()
     shares: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    contingency: tuple[tuple[str, tuple[tuple[str, tuple[float, ...]], ...]], ...] = ()
     served_fraction: float = 1.0
     bound: float = -math.inf
     solve_ms: float = 0.0
 
 
-def solve(problem: Problem, steering: Steering, options: Options, demand: Demand = Demand.FULL) -> RawSolution:
-    """Build and solve; never raises for a solver's failure, which is a status."""
+def solve(problem: Problem, steering: Steering, options: Options, fraction: float = 1.0) -> RawSolution:
+    """The cheapest way to carry a fraction of the demand; a solver's failure is a status, never an exception."""
     started = time.perf_counter()
-    built = build(problem, steering, demand)
-    answer = _minimise(built.program, options)
-    elapsed_ms = (time.perf_counter() - started) * 1000.0
-    if not answer.values:
-        return RawSolution(answer.status, solve_ms=elapsed_ms)
-    values, lines = answer.values, range(len(steering.lines))
+    if options.backend is Backend.CBC:
+        return _solve_directly(problem, steering, options, fraction, started)
+    search = Decomposition(problem, steering, Aim.CHEAPEST, fraction)
+    found = search.cheapest(options, judge_of(problem))
+    return _solution(problem, steering, search, found.status, found.counts, fraction, found.bound, started)
+
+
+def solve_most(problem: Problem, steering: Steering, options: Options) -> RawSolution:
+    """The largest fraction of the demand that limits allow, whatever it costs (`bound` says nothing)."""
+    started = time.perf_counter()
+    search = Decomposition(problem, steering, Aim.MOST)
+    found = search.most(options)
+    return _solution(problem, steering, search, found.status, found.counts, found.served, -math.inf, started)
+
+
+def judge_of(problem: Problem) -> Judge:
+    """Cost of counts with the cost of getting there; None where they break a limit."""
+    names = [variant.name for variant in problem.variants]
+
+    def judge(counts: tuple[int, ...]) -> float | None:
+        replicas = dict(zip(names, counts, strict=True))
+        if limits_broken(problem, replicas):
+            return None
+        return cost_per_hour(problem, replicas) + change_per_hour(problem, replicas)
+
+    return judge
+
+
+def _solution(
+    problem: Problem,
+    steering: Steering,
+    search: Decomposition,
+    status: SolveStatus,
+    counts: tuple[int, ...] | None,
+    served: float,
+    bound: float,
+    started: float,
+) -> RawSolution:
+    if counts is None:
+        return RawSolution(status, bound=bound, solve_ms=_ms(started))
+    replicas = {variant.name: count for variant, count in zip(problem.variants, counts, strict=True)}
+    if problem.routing is RoutingMode.SERVICE:
+        splits = [_even(problem, steering, stage, counts) for stage in stages_of(problem)]
+    else:
+        splits = [_shares(problem, made) for made in search.shares(counts)]
     return RawSolution(
-        answer.status,
-        tuple((variant.name, round(values[built.count[j]])) for j, variant in enumerate(problem.variants)),
+        status,
+        tuple(replicas.items()),
+        tuple(splits[0].items()),
         tuple(
-            (
-                variant.name,
-                tuple(max(0.0, values[built.share[line, j]]) if (line, j) in built.share else 0.0 for line in lines),
-            )
-            for j, variant in enumerate(problem.variants)
+            (stage.name, tuple(split.items()))
+            for stage, split in zip(stages_of(problem)[1:], splits[1:], strict=True)
+            if split
         ),
-        min(1.0, max(0.0, values[built.served])),
-        answer.bound + built.penalty,
-        elapsed_ms,
+        served,
+        bound,
+        _ms(started),
     )
 
 
-def _minimise(program: Program, options: Options) -> Answer:
-    if options.backend is Backend.HIGHS:
-        return highs.minimise(program, options)
+def _shares(problem: Problem, made: Balance | None) -> Shares:
+    if made is None:
+        return {}
+    rows = zip(problem.variants, made.shares.T.tolist(), strict=True)
+    return {variant.name: tuple(row) for variant, row in rows if any(row)}
+
+
+def _even(problem: Problem, steering: Steering, stage: Stage, counts: tuple[int, ...]) -> Shares:
+    left = {variant.name: count for variant, count in zip(problem.variants, stage.left(counts), strict=True)}
+    return equal_shares(problem, steering, left)
+
+
+def _solve_directly(
+    problem: Problem, steering: Steering, options: Options, fraction: float, started: float
+) -> RawSolution:
     # PuLP is slow to import and only tests compare.
     from medley.allocation.backends import cbc
 
-    return cbc.minimise(program, options)
+    built = build_direct(problem, steering, Aim.CHEAPEST, fraction)
+    answer = cbc.minimise(built.program, options)
+    if not answer.values:
+        return RawSolution(answer.status, solve_ms=_ms(started))
+    counts = tuple(round(answer.values[column]) for column in built.counts.count)
+    names = [variant.name for variant in problem.variants]
+    return RawSolution(
+        answer.status, tuple(zip(names, counts, strict=True)), served_fraction=fraction, solve_ms=_ms(started)
+    )
+
+
+def _ms(started: float) -> float:
+    return (time.perf_counter() - started) * 1000.0
