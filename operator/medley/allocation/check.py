@@ -6,10 +6,10 @@ Nothing leaves this room that does not pass here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
-from medley.allocation.problem import Problem, Variant
+from medley.allocation.bill import Bill
+from medley.allocation.problem import Problem
 from medley.allocation.routing import Steering
 from medley.allocation.stages import Spare, stages_of
 from medley.model.objects import CapacityType, RoutingMode
@@ -17,91 +17,20 @@ from medley.model.objects import CapacityType, RoutingMode
 TOLERANCE = 1e-6
 """Relative slack for rows with continuous shares: above solver tolerance (1e-7), far below a request in a thousand."""
 
-PoolCapacity = tuple[str, CapacityType]
 
-
-def new_nodes(problem: Problem, replicas: Mapping[str, int]) -> dict[PoolCapacity, int]:
-    """Nodes needed beyond those taken already, per pool and capacity type."""
-    gpus: dict[PoolCapacity, int] = {}
-    for variant in problem.variants:
-        key = (variant.pool, variant.capacity_type)
-        gpus[key] = gpus.get(key, 0) + variant.gpus * replicas.get(variant.name, 0)
-    nodes = {}
-    for (pool, capacity_type), used in gpus.items():
-        supply = problem.supply(pool)
-        nodes[pool, capacity_type] = math.ceil(max(0, used - supply.spare(capacity_type)) / supply.gpus_per_node)
-    return nodes
+def counts_of(problem: Problem, replicas: Mapping[str, int]) -> list[int]:
+    """Replicas in the order of the problem's variants."""
+    return [replicas.get(variant.name, 0) for variant in problem.variants]
 
 
 def cost_per_hour(problem: Problem, replicas: Mapping[str, int]) -> float:
     """$ per hour of the nodes bought beyond the committed ones."""
-    total = 0.0
-    for (pool, capacity_type), count in new_nodes(problem, replicas).items():
-        supply = problem.supply(pool)
-        total += supply.price(capacity_type) * max(0, count - supply.committed(capacity_type))
-    return total
-
-
-def change_per_hour(problem: Problem, replicas: Mapping[str, int]) -> float:
-    """$ per hour charged for the replicas that would have to be started."""
-    total = 0.0
-    for variant in problem.variants:
-        started = max(0, replicas.get(variant.name, 0) - variant.running)
-        total += started * start_cost(problem, variant)
-    return total
-
-
-def start_cost(problem: Problem, variant: Variant) -> float:
-    """$ per hour charged for starting one replica."""
-    return problem.change_cost * replica_price(problem, variant)
-
-
-def replica_price(problem: Problem, variant: Variant) -> float:
-    """List price of one replica: its GPUs' share of a node, in $ per hour."""
-    supply = problem.supply(variant.pool)
-    return supply.price(variant.capacity_type) / supply.gpus_per_node * variant.gpus
-
-
-def budget_charge(problem: Problem, replicas: Mapping[str, int]) -> float:
-    """$ per hour charged to the service's budget: whole nodes in pools of its own, GPUs by share in shared ones."""
-    total = 0.0
-    for (pool, capacity_type), count in new_nodes(problem, replicas).items():
-        supply = problem.supply(pool)
-        if supply.exclusive:
-            total += supply.price(capacity_type) * max(0, count - supply.committed(capacity_type))
-    for variant in problem.variants:
-        supply = problem.supply(variant.pool)
-        if not supply.exclusive:
-            per_gpu = supply.price(variant.capacity_type) / supply.gpus_per_node
-            total += per_gpu * variant.gpus * replicas.get(variant.name, 0)
-    return total
+    return Bill(problem).cost_per_hour(counts_of(problem, replicas))
 
 
 def limits_broken(problem: Problem, replicas: Mapping[str, int]) -> list[str]:
     """Limits and bounds that the counts break, in words; empty if none."""
-    broken = []
-    for variant in problem.variants:
-        count = replicas.get(variant.name, 0)
-        if count < variant.floor:
-            broken.append(f"{variant.name}: {count} replicas, at least {variant.floor}")
-        if variant.max_replicas is not None and count > max(variant.max_replicas, variant.at_least):
-            broken.append(f"{variant.name}: {count} replicas, at most {variant.max_replicas}")
-    if sum(replicas.values()) < problem.min_replicas:
-        broken.append(f"scaling.minReplicas: {sum(replicas.values())} of {problem.min_replicas}")
-    nodes = new_nodes(problem, replicas)
-    for supply in problem.supplies:
-        taken = sum(count for (pool, _), count in nodes.items() if pool == supply.pool)
-        if supply.nodes_left is not None and taken > supply.nodes_left:
-            broken.append(f"pool {supply.pool}: {taken} nodes, {supply.nodes_left} left")
-        for capacity_type, most in supply.available:
-            count = nodes.get((supply.pool, capacity_type), 0)
-            if count > most:
-                broken.append(f"pool {supply.pool}: {count} {capacity_type} nodes, {most} can be had")
-    if problem.max_hourly_cost is not None:
-        charge = budget_charge(problem, replicas)
-        if charge > problem.max_hourly_cost * (1 + TOLERANCE) + TOLERANCE:
-            broken.append(f"scaling.maxHourlyCost: {charge:.4f} $/h of {problem.max_hourly_cost:.4f}")
-    return broken
+    return Bill(problem).broken(counts_of(problem, replicas))
 
 
 def overloaded(
@@ -125,7 +54,7 @@ def overloaded(
                 broken.append(f"line {line.number}: {variant.name} gets traffic it cannot serve")
     rounding = TOLERANCE * (1 + len(steering.lines))
     stage = stages_of(problem)[0]
-    counts = [replicas.get(variant.name, 0) for variant in problem.variants]
+    counts = counts_of(problem, replicas)
     for index, (variant, capacity) in enumerate(zip(problem.variants, stage.capacity(counts), strict=True)):
         if not counts[index] and any(share > TOLERANCE for share in shares.get(variant.name, ())):
             broken.append(f"{variant.name}: gets traffic and has no replica")
@@ -154,7 +83,7 @@ def losses_not_survived(
 ) -> list[str]:
     """Losses of a pool or a zone after which the rest does not carry the mean demand, in words; empty if none."""
     broken = []
-    counts = [replicas.get(variant.name, 0) for variant in problem.variants]
+    counts = counts_of(problem, replicas)
     rounding = TOLERANCE * (1 + len(steering.lines))
     for stage in stages_of(problem)[1:]:
         shares = contingency.get(stage.name)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from medley.allocation.backends.answer import Options
-from medley.allocation.check import PoolCapacity
+from medley.allocation.bill import PoolCapacity
 from medley.allocation.problem import Allocation, Outcome, Problem, Supply
 from medley.allocation.solve import allocate
 from medley.model.objects import CapacityType, Pool

@@ -47,8 +47,8 @@ class Steering:
 
     def need(self, variant: int) -> float | None:
         """Replicas that the variant would need to carry every line; None if it cannot."""
-        loads = [line.loads[variant] for line in self.lines]
-        return None if any(load is None for load in loads) else sum(load for load in loads if load is not None)
+        total = float(self.matrix[:, variant].sum())
+        return total if np.isfinite(total) else None
 
 
 def line_of(problem: Problem, bucket: int) -> int:
@@ -65,40 +65,30 @@ def line_of(problem: Problem, bucket: int) -> int:
 def steer(problem: Problem) -> Steering:
     """Cut the workload into lines; buckets that no variant serves, or not in company, are named and left out."""
     rates = np.array([bucket.rate_rps for bucket in problem.buckets])
-    # Buckets without traffic are skipped below; their infinite loads must not become 0 × ∞.
+    # Buckets without traffic are left out below; their infinite loads must not become 0 × ∞.
     loads = problem.load_matrix() * (np.where(rates > 0.0, rates, 1.0) * problem.demand_factor)
-    served = set(np.flatnonzero(np.isfinite(loads).any(axis=0)).tolist())
-    groups: dict[int, list[int]] = {}
-    unserved: list[Unserved] = []
-    for number, bucket in enumerate(problem.buckets):
-        if bucket.rate_rps <= 0.0:
-            continue
-        if number not in served:
-            unserved.append(Unserved(bucket, _why_unservable(problem, number)))
-            continue
-        groups.setdefault(line_of(problem, number), []).append(number)
-    numbers, rows, totals = sorted(groups), [], []
-    for line in numbers:
-        kept = _kept_together(rates, loads, groups[line])
-        left_out = [number for number in groups[line] if number not in kept] if len(kept) < len(groups[line]) else []
-        unserved += [Unserved(problem.buckets[number], _why_separate(problem, number)) for number in left_out]
-        rows.append(loads[:, kept].sum(axis=1))
-        totals.append(float(rates[kept].sum()))
-    matrix = np.array(rows) if rows else np.empty((0, len(problem.variants)))
+    servable = np.isfinite(loads).any(axis=0)
+    dead = np.flatnonzero((rates > 0.0) & ~servable).tolist()
+    unserved = [Unserved(problem.buckets[number], _why_unservable(problem, number)) for number in dead]
+    live = np.flatnonzero((rates > 0.0) & servable)
+    line_numbers = np.array([line_of(problem, number) for number in live.tolist()], dtype=int)
+    numbers, position = np.unique(line_numbers, return_inverse=True)
+    matrix = np.zeros((len(numbers), len(problem.variants)))
+    np.add.at(matrix, position, loads[:, live].T)
+    totals = np.bincount(position, weights=rates[live], minlength=len(numbers))
+    for line in np.flatnonzero(~np.isfinite(matrix).any(axis=1)).tolist():
+        # No variant serves all of it: some of its buckets are left out.
+        group = live[position == line]
+        able = np.isfinite(loads[:, group])
+        kept = able[int((able * rates[group]).sum(axis=1).argmax())]
+        unserved += [Unserved(problem.buckets[n], _why_separate(problem, n)) for n in group[~kept].tolist()]
+        matrix[line] = loads[:, group[kept]].sum(axis=1)
+        totals[line] = rates[group[kept]].sum()
     lines = tuple(
         Line(number, rate_rps, tuple(None if load == np.inf else load for load in row))
-        for number, rate_rps, row in zip(numbers, totals, matrix.tolist(), strict=True)
+        for number, rate_rps, row in zip(numbers.tolist(), totals.tolist(), matrix.tolist(), strict=True)
     )
     return Steering(lines, tuple(unserved), matrix)
-
-
-def _kept_together(rates: np.ndarray, loads: np.ndarray, numbers: list[int]) -> list[int]:
-    """The buckets of a line to serve: all, if some variant serves all; else those of the variant with the most rate."""
-    able = np.isfinite(loads[:, numbers])
-    if able.all(axis=1).any():
-        return numbers
-    best = able[int((able * rates[numbers]).sum(axis=1).argmax())]
-    return [number for number, kept in zip(numbers, best, strict=True) if kept]
 
 
 def _why_unservable(problem: Problem, number: int) -> str:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from medley.allocation.backends.answer import Options, SolveStatus
 from medley.allocation.backends.milp import RawSolution, Shares, solve, solve_most
+from medley.allocation.bill import Bill, PoolCapacity, replica_price
 from medley.allocation.check import (
-    PoolCapacity,
-    budget_charge,
-    change_per_hour,
     cost_per_hour,
+    counts_of,
     equal_shares,
     limits_broken,
     losses_not_survived,
-    new_nodes,
     overloaded,
-    replica_price,
 )
 from medley.allocation.problem import Allocation, Outcome, Problem
 from medley.allocation.routing import Steering, steer
-from medley.model.objects import RoutingMode
+from medley.model.objects import CapacityType, RoutingMode
 
 SERVED = 1.0 - 1e-6
 """From this fraction on, all of the demand counts as served."""
@@ -133,7 +132,7 @@ def _without_full_plan(
 
 def _charged(problem: Problem, plan: Plan) -> float:
     """$ per hour of a plan with the cost of getting there."""
-    return cost_per_hour(problem, plan.replicas) + change_per_hour(problem, plan.replicas)
+    return Bill(problem).charged_per_hour(counts_of(problem, plan.replicas))
 
 
 def _checked(problem: Problem, steering: Steering, raw: RawSolution, messages: list[str]) -> Plan | None:
@@ -179,47 +178,51 @@ def _trimmed(problem: Problem, steering: Steering, plan: Plan) -> Plan:
 
 def _best_single(problem: Problem, whole: Steering, options: Options) -> tuple[str | None, Allocation | None]:
     """The cheapest allocation that uses one GPU type only, free of what runs now and of other types' minimums."""
-    best: Allocation | None = None
-    best_gpu: str | None = None
+    best: tuple[float, str, Problem, Steering, Plan, float] | None = None
     for gpu in sorted({variant.gpu for variant in problem.variants}):
         members = [number for number, variant in enumerate(problem.variants) if variant.gpu == gpu]
         # The same demand, line by line, as the mix carries: a type that serves less of it is no alternative.
-        traffic = whole.only(members)
-        if any(all(load is None for load in line.loads) for line in traffic.lines):
+        if not bool(np.isfinite(whole.matrix[:, members]).any(axis=1).all()):
             continue
         only = replace(
             problem,
             variants=tuple(replace(problem.variants[number], at_least=0, running=0) for number in members),
             change_cost=0.0,
         )
-        plan = _single_type(only, traffic, options)
-        if plan is not None and (best is None or plan.cost_per_hour < best.cost_per_hour - 1e-9):
-            best, best_gpu = plan, gpu
-    return best_gpu, best
+        found = _single_type(only, whole, members, options)
+        if found is None:
+            continue
+        plan, traffic, bound = found
+        cost = cost_per_hour(only, plan.replicas)
+        if best is None or cost < best[0] - 1e-9:
+            best = cost, gpu, only, traffic, plan, bound
+    if best is None:
+        return None, None
+    _, gpu, only, traffic, plan, bound = best
+    made = _allocation(only, traffic, Outcome.OPTIMAL, plan, bound, None, None, messages=[], solve_ms=0.0)
+    return gpu, made
 
 
-def _single_type(problem: Problem, whole: Steering, options: Options) -> Allocation | None:
-    """One GPU type: by arithmetic if it has one variant, else by a solve."""
+def _single_type(
+    problem: Problem, whole: Steering, members: list[int], options: Options
+) -> tuple[Plan, Steering, float] | None:
+    """One GPU type, whose variants these are: by arithmetic if it has one, else by a solve. With its bound."""
     if not any(variant.usable for variant in problem.variants):
         return None
-    bound = -math.inf
-    plan: Plan | None
-    if len(problem.variants) == 1 and problem.survive_loss_of is None:
-        variant = problem.variants[0]
-        need = whole.need(0)
-        if need is None:
-            return None
-        count = max(math.ceil(need - 1e-9), variant.floor, problem.min_replicas, 1 if whole.lines else 0)
-        shares: Shares = {variant.name: (1.0,) * len(whole.lines)} if count else {}
-        plan = Plan({variant.name: count}, shares)
-        if _broken(problem, whole, plan):
-            plan = None
-    else:
-        raw = solve(problem, whole, options)
-        plan, bound = _checked(problem, whole, raw, []), raw.bound
-    if plan is None:
+    if len(members) > 1 or problem.survive_loss_of is not None:
+        traffic = whole.only(members)
+        raw = solve(problem, traffic, options)
+        checked = _checked(problem, traffic, raw, [])
+        return None if checked is None else (checked, traffic, raw.bound)
+    variant, need = problem.variants[0], whole.need(members[0])
+    if need is None:
         return None
-    return _allocation(problem, whole, Outcome.OPTIMAL, plan, bound, None, None, messages=[], solve_ms=0.0)
+    count = max(math.ceil(need - 1e-9), variant.floor, problem.min_replicas, 1 if whole.lines else 0)
+    on_spot = variant.capacity_type is CapacityType.SPOT
+    if on_spot and whole.lines and problem.max_spot_fraction is not None and problem.max_spot_fraction < 1.0:
+        return None
+    plan = Plan({variant.name: count}, {variant.name: (1.0,) * len(whole.lines)} if count else {})
+    return None if limits_broken(problem, plan.replicas) else (plan, whole, -math.inf)
 
 
 def _adopted(problem: Problem, steering: Steering, single: Allocation) -> Plan | None:
@@ -260,8 +263,8 @@ def _allocation(
     solve_ms: float,
 ) -> Allocation:
     replicas = plan.replicas
-    cost = cost_per_hour(problem, replicas)
-    nodes = new_nodes(problem, replicas)
+    bill, counts = Bill(problem), counts_of(problem, replicas)
+    cost, nodes = bill.cost_per_hour(counts), bill.nodes(counts)
     return Allocation(
         outcome=outcome,
         replicas=tuple((variant.name, replicas.get(variant.name, 0)) for variant in problem.variants),
@@ -294,6 +297,9 @@ def _binding(problem: Problem, replicas: dict[str, int], nodes: dict[PoolCapacit
             out.append(f"{variant.name} maxReplicas")
     if problem.max_hourly_cost is not None:
         prices = [replica_price(problem, variant) for variant in problem.variants]
-        if budget_charge(problem, replicas) + min(prices, default=0.0) > problem.max_hourly_cost:
+        if (
+            Bill(problem).budget_charge(counts_of(problem, replicas)) + min(prices, default=0.0)
+            > problem.max_hourly_cost
+        ):
             out.append("scaling.maxHourlyCost")
     return tuple(out)

@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 
 from medley.allocation.backends.program import INFINITY, Program, Terms
-from medley.allocation.check import start_cost
+from medley.allocation.bill import start_cost
 from medley.allocation.problem import Problem, Supply
 from medley.allocation.routing import Steering
 from medley.allocation.stages import Spare, Stage, stages_of

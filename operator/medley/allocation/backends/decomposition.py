@@ -1,9 +1,8 @@
-"""The allocation problem solved in the counts alone; the shares are projected out (Benders decomposition).
+"""The allocation problem in the counts alone; the shares are projected out (Benders decomposition).
 
 A program of a few counts proposes; a linear program in the shares (split.py) says whether the traffic fits, and if not,
-why not, as a row in the counts. The relaxation is brought to rest first, which takes a few rounds of a millisecond.
-Each proposal that falls short is completed by what it lacks and trimmed: so bound and best plan close in from both
-sides. The rows stay valid for any prices and any limits.
+why not, as a row in the counts. The rows stay valid for any prices and any limits. The cheapest counts are then found
+by branching (search.py), the most that can be served by proposing again and again.
 """
 
 from __future__ import annotations
@@ -19,20 +18,17 @@ from medley.allocation.backends.answer import Answer, Options, SolveStatus
 from medley.allocation.backends.counts import Aim, Counts, build_counts
 from medley.allocation.backends.highs import Master
 from medley.allocation.backends.split import Balance, Shortfall, Split, Traffic, balance
-from medley.allocation.check import replica_price
+from medley.allocation.bill import replica_price
 from medley.allocation.problem import Problem
 from medley.allocation.routing import Steering
 from medley.allocation.stages import Stage
 from medley.model.objects import RoutingMode
 
 ROUNDS = 60
-"""Proposals at most; some ten are needed for the hardest instances of the benchmark."""
+"""Proposals at most where the most that can be served is sought."""
 
 FITS = 1e-6
 """Replicas, relative and absolute, by which a proposal may fall short and still carries the traffic."""
-
-RELAXATION_GAP = 1e-3
-"""The relaxation is at rest when what it lacks costs less than this share of what it has."""
 
 Judge = Callable[[tuple[int, ...]], float | None]
 """The objective of counts, in $ per hour; None if they break a limit."""
@@ -52,33 +48,38 @@ class Decomposition:
     """One problem; can be solved again at other prices (`price`), starting from the rows found so far."""
 
     def __init__(self, problem: Problem, steering: Steering, aim: Aim = Aim.CHEAPEST, fraction: float = 1.0) -> None:
-        self._problem = problem
-        self._built: Counts = build_counts(problem, steering, aim, fraction)
-        self._master = Master(self._built.program)
-        self._fraction = fraction
-        self._prices = np.array([replica_price(problem, variant) for variant in problem.variants])
-        self._prices = np.maximum(self._prices, 1e-3 * self._prices.max(initial=1.0))
+        self.problem = problem
+        self.built: Counts = build_counts(problem, steering, aim, fraction)
+        self.master = Master(self.built.program)
+        self.fraction = fraction
+        self.prices = np.array([replica_price(problem, variant) for variant in problem.variants])
+        self.prices = np.maximum(self.prices, 1e-3 * self.prices.max(initial=1.0))
         types = [variant.capacity_type for variant in problem.variants]
         self._traffic = Traffic.of(steering, types, problem.max_spot_fraction)
         # Nobody splits in mode Service, and there is nothing to split without traffic.
         steered = problem.routing is not RoutingMode.SERVICE and bool(steering.lines)
-        self._split = Split(self._traffic, self._prices) if steered else None
-        self._cuts: list[tuple[np.ndarray, float]] = []
+        self._split = Split(self._traffic, self.prices) if steered else None
+        self._weights, self._needs, self._cuts = np.zeros((64, len(self.prices))), np.zeros(64), 0
         if self._split is not None:
             self._first_cuts()
 
     def price(self, costs: np.ndarray) -> None:
         """Replace the objective: $ per hour of one replica of each variant, whatever nodes cost."""
-        objective = np.zeros(len(self._built.program.cost))
-        objective[self._built.count] = costs
-        self._master.price(objective)
+        objective = np.zeros(len(self.built.program.cost))
+        objective[self.built.count] = costs
+        self.master.price(objective)
 
-    def cheapest(self, options: Options, judge: Judge) -> Found:
-        """The cheapest counts that carry the traffic."""
-        search = _Search(self, options, judge)
-        if self._split is None:
-            return search.of_counts_alone()
-        return search.run()
+    @property
+    def steered(self) -> bool:
+        """Whether there is traffic to split; else the program in the counts is all."""
+        return self._split is not None
+
+    def counts_alone(self, options: Options) -> Found:
+        """The cheapest counts where nobody splits."""
+        answer = self.master.solve(options.relative_gap, options.time_limit_s)
+        if not answer.values:
+            return Found(answer.status)
+        return Found(answer.status, self.counts(answer), bound=answer.bound)
 
     def most(self, options: Options) -> Found:
         """The counts that carry the largest fraction of the traffic; the aim must be `Aim.MOST`."""
@@ -86,12 +87,12 @@ class Decomposition:
         best, best_served, bound = None, -1.0, 1.0
         seen: set[tuple[int, ...]] = set()
         for _ in range(ROUNDS):
-            answer = self._master.solve(1e-6, max(0.01, deadline - time.perf_counter()))
+            answer = self.master.solve(1e-6, max(0.01, deadline - time.perf_counter()))
             if not answer.values:
                 status = answer.status if best is None else SolveStatus.TIME_LIMIT
                 return Found(status, best, best_served, bound)
             bound = min(bound, -answer.bound)
-            counts, proposed = self._counts(answer), answer.values[self._built.served]
+            counts, proposed = self.counts(answer), answer.values[self.built.served]
             if self._split is None:
                 return Found(answer.status, counts, min(1.0, max(0.0, proposed)), bound)
             served = self._carried(counts, proposed)
@@ -108,40 +109,47 @@ class Decomposition:
         """The most even split of each stage."""
         return [
             balance(self._traffic, np.array(stage.capacity(counts)), spot_limited=not stage.name)
-            for stage in self._built.stages
+            for stage in self.built.stages
         ]
 
     def _carried(self, counts: tuple[int, ...], proposed: float) -> float:
         """The fraction that counts can carry; where more was proposed, the cut that says so is added."""
         served = 1.0
-        for number, (stage, made) in enumerate(zip(self._built.stages, self.shares(counts), strict=True)):
+        for number, (stage, made) in enumerate(zip(self.built.stages, self.shares(counts), strict=True)):
             if made is None:
                 return 0.0
             most = min(1.0, 1.0 / max(made.peak * stage.share, 1e-12))
             served = min(served, most)
             if proposed > most:
-                self._cut(number, made.weights, made.spot_weight)
+                self.cut(number, made.weights, made.spot_weight)
         return served
 
-    def _counts(self, answer: Answer) -> tuple[int, ...]:
-        return tuple(round(answer.values[column]) for column in self._built.count)
+    def counts(self, answer: Answer) -> tuple[int, ...]:
+        """Replicas at a point that is whole."""
+        return tuple(round(answer.values[column]) for column in self.built.count)
 
     def _first_cuts(self) -> None:
-        """The whole demand at list prices, and what only a part of the variants can serve at theirs."""
-        weights = [self._prices]
-        everything = len(self._prices)
-        for able in self._built.able:
+        """The whole demand at list prices, with one variant at half its price, and what only some variants can serve.
+
+        A variant weighs less than its price where whole replicas leave some of it over; half is a good guess.
+        """
+        everything = len(self.prices)
+        weights = [
+            self.prices,
+            *(np.where(np.arange(everything) == j, 0.5, 1.0) * self.prices for j in range(everything)),
+        ]
+        for able in self.built.able:
             if len(able) < everything:
                 partial = np.zeros(everything)
-                partial[list(able)] = self._prices[list(able)]
+                partial[list(able)] = self.prices[list(able)]
                 weights.append(partial)
-        for number in range(len(self._built.stages)):
+        for number in range(len(self.built.stages)):
             for some in weights:
-                self._cut(number, some, 0.0)
+                self.cut(number, some, 0.0)
 
-    def _cut(self, stage: int, weights: np.ndarray, spot_weight: float) -> None:
+    def cut(self, stage: int, weights: np.ndarray, spot_weight: float) -> None:
         """Add Σ weights · capacity ≥ need · share · served to the program of the counts."""
-        spot_weight = 0.0 if self._built.stages[stage].name else spot_weight
+        spot_weight = 0.0 if self.built.stages[stage].name else spot_weight
         largest = float(weights.max(initial=0.0))
         if largest <= 0.0:
             largest = 1.0
@@ -149,164 +157,48 @@ class Decomposition:
         if need <= 0.0:
             return
         weights = np.where(weights > 1e-9 * largest, weights / largest, 0.0)
-        terms: dict[int, float] = {self._built.served: -need * self._built.stages[stage].share}
-        for weight, capacity in zip(weights, self._built.capacity[stage], strict=True):
+        terms: dict[int, float] = {self.built.served: -need * self.built.stages[stage].share}
+        for weight, capacity in zip(weights, self.built.capacity[stage], strict=True):
             for column, value in capacity if weight > 0.0 else ():
                 terms[column] = terms.get(column, 0.0) + weight * value
         columns = np.fromiter(terms.keys(), dtype=np.int32, count=len(terms))
-        self._master.cut(0.0, columns, np.fromiter(terms.values(), dtype=float, count=len(terms)))
+        self.master.cut(0.0, columns, np.fromiter(terms.values(), dtype=float, count=len(terms)))
         if stage == 0:
-            self._cuts.append((weights, need))
+            if self._cuts == len(self._needs):
+                self._weights = np.vstack([self._weights, np.zeros_like(self._weights)])
+                self._needs = np.append(self._needs, np.zeros_like(self._needs))
+            self._weights[self._cuts] = weights
+            self._needs[self._cuts] = need * self.fraction * (1 - FITS) - FITS
+            self._cuts += 1
 
-    def _capacity(self, stage: int, values: tuple[float, ...]) -> np.ndarray:
+    def capacity(self, stage: int, values: tuple[float, ...]) -> np.ndarray:
         """What carries traffic at a point of the program, whole or not."""
         return np.array(
-            [max(0.0, sum(values[c] * value for c, value in terms)) for terms in self._built.capacity[stage]]
+            [max(0.0, sum(values[c] * value for c, value in terms)) for terms in self.built.capacity[stage]]
         )
 
-    def _lacking(self, stage: Stage, capacity: np.ndarray) -> Shortfall | None:
+    def shortfall(self, stage: Stage, capacity: np.ndarray) -> Shortfall | None:
+        """What is lacking in a stage."""
         assert self._split is not None
-        return self._split.shortfall(capacity, stage.share * self._fraction, spot_limited=not stage.name)
+        return self._split.shortfall(capacity, stage.share * self.fraction, spot_limited=not stage.name)
 
-
-class _Search:
-    """One run to the optimum."""
-
-    def __init__(self, of: Decomposition, options: Options, judge: Judge) -> None:
-        self._of = of
-        self._options = options
-        self._judge = judge
-        self._deadline = time.perf_counter() + options.time_limit_s
-        self._best: tuple[int, ...] | None = None
-        self._cost = math.inf
-        self._bound = -math.inf
-        self._tried: dict[tuple[int, ...], bool] = {}
-
-    @property
-    def _left_s(self) -> float:
-        return max(0.01, self._deadline - time.perf_counter())
-
-    def of_counts_alone(self) -> Found:
-        """Without a split, the program in the counts is all."""
-        answer = self._of._master.solve(self._options.relative_gap, self._left_s)
-        if not answer.values:
-            return Found(answer.status)
-        return Found(answer.status, self._of._counts(answer), bound=answer.bound)
-
-    def run(self) -> Found:
-        """Close in from both sides."""
-        if not self._relaxation():
-            return Found(SolveStatus.INFEASIBLE)
-        seen: set[tuple[int, ...]] = set()
-        for _ in range(ROUNDS):
-            if self._close_enough():
-                return Found(SolveStatus.OPTIMAL, self._best, bound=self._bound)
-            if time.perf_counter() >= self._deadline:
-                break
-            answer = self._of._master.solve(self._options.relative_gap / 4, self._left_s)
-            if not answer.values:
-                # The rows added since the best plan cannot have made it infeasible but by rounding.
-                status = answer.status if self._best is None else SolveStatus.TIME_LIMIT
-                return Found(status, self._best, bound=self._bound)
-            self._bound = max(self._bound, answer.bound)
-            counts = self._of._counts(answer)
-            if self._close_enough():
-                continue
-            lacking = self._lacking(counts)
-            if lacking is None:
-                self._tried[counts] = True
-                self._offer(counts)
-                if answer.status is SolveStatus.OPTIMAL and self._best is not None:
-                    return Found(SolveStatus.OPTIMAL, self._best, bound=self._bound)
-            else:
-                self._tried[counts] = False
-                self._complete(np.array(counts) + np.ceil(lacking - FITS))
-            if counts in seen:
-                break
-            seen.add(counts)
-        return Found(SolveStatus.TIME_LIMIT, self._best, bound=self._bound)
-
-    def _close_enough(self) -> bool:
-        if self._best is None:
-            return False
-        return self._cost <= self._bound + self._options.relative_gap * abs(self._bound) + 1e-9
-
-    def _relaxation(self) -> bool:
-        """Solve without whole numbers until hardly anything is lacking; False if that is infeasible already."""
-        of = self._of
-        of._master.relax(True)
-        feasible = True
-        for _ in range(ROUNDS):
-            answer = of._master.solve(0.0, self._left_s)
-            if not answer.values:
-                feasible = answer.status is not SolveStatus.INFEASIBLE
-                break
-            self._bound = max(self._bound, answer.bound)
-            worst, lacking = 0.0, np.zeros(len(of._prices))
-            for number, stage in enumerate(of._built.stages):
-                shortfall = of._lacking(stage, of._capacity(number, answer.values))
-                if shortfall is None:
-                    continue
-                lacking = np.maximum(lacking, shortfall.lacking)
-                worst = max(worst, shortfall.cost)
-                if shortfall.cost > RELAXATION_GAP * max(answer.bound, 1e-9):
-                    of._cut(number, shortfall.weights, shortfall.spot_weight)
-            spent = float(np.dot(of._prices, [answer.values[column] for column in of._built.count]))
-            if worst <= RELAXATION_GAP * max(answer.bound, spent, 1e-9):
-                point = np.array([answer.values[column] for column in of._built.count])
-                self._complete(np.ceil(point + lacking - 1e-6))
-                break
-            if time.perf_counter() >= self._deadline:
-                break
-        of._master.relax(False)
-        return feasible
-
-    def _complete(self, counts: np.ndarray) -> None:
-        """Offer counts that should carry everything, trimmed of what nothing needs."""
-        upper = np.array([self._of._built.program.upper[column] for column in self._of._built.count])
-        self._offer(tuple(int(count) for count in np.minimum(counts, upper)))
-
-    def _offer(self, counts: tuple[int, ...]) -> None:
-        """Take counts that carry everything as the best plan if they are cheaper, once trimmed."""
-        cost = self._judge(counts)
-        if cost is None or not self._carries(counts):
-            return
-        floors = [variant.floor for variant in self._of._problem.variants]
-        for j in np.argsort(-self._of._prices, kind="stable"):
-            while counts[j] > floors[j]:
-                fewer = (*counts[:j], counts[j] - 1, *counts[j + 1 :])
-                less = self._judge(fewer)
-                if less is None or less > cost or not self._carries(fewer):
-                    break
-                counts, cost = fewer, less
-        if cost < self._cost - 1e-12:
-            self._best, self._cost = counts, cost
-
-    def _carries(self, counts: tuple[int, ...]) -> bool:
-        """Whether counts carry the traffic in every stage; if not, the row that says why is there afterwards."""
-        if counts not in self._tried:
-            self._tried[counts] = self._passes_cuts(counts) and self._lacking(counts) is None
-        return self._tried[counts]
-
-    def _passes_cuts(self, counts: tuple[int, ...]) -> bool:
+    def passes_cuts(self, counts: tuple[int, ...]) -> bool:
         """A quick no for most counts that lack something, and the only one for what a rare line lacks."""
-        built, fraction = self._of._built, self._of._fraction
-        for stage in built.stages:
+        for stage in self.built.stages:
             left = stage.capacity(counts)
-            if any(not any(left[j] > 0.0 for j in able) for able in built.able):
+            if any(not any(left[j] > 0.0 for j in able) for able in self.built.able):
                 return False
-        capacity = np.array(built.stages[0].capacity(counts))
-        return all(weights @ capacity >= need * fraction * (1 - FITS) - FITS for weights, need in self._of._cuts)
+        capacity = np.array(self.built.stages[0].capacity(counts))
+        return bool((self._weights[: self._cuts] @ capacity >= self._needs[: self._cuts]).all())
 
-    def _lacking(self, counts: tuple[int, ...]) -> np.ndarray | None:
+    def lacking(self, counts: tuple[int, ...]) -> np.ndarray | None:
         """Replicas that are lacking per variant, over all stages; None if nothing is. Adds the rows that say so."""
-        of = self._of
         worst: np.ndarray | None = None
-        for number, stage in enumerate(of._built.stages):
+        for number, stage in enumerate(self.built.stages):
             capacity = np.array(stage.capacity(counts))
-            shortfall = of._lacking(stage, capacity)
-            if shortfall is None or shortfall.cost <= FITS * float(of._prices.max()) * max(1.0, float(capacity.max())):
+            shortfall = self.shortfall(stage, capacity)
+            if shortfall is None or shortfall.cost <= FITS * float(self.prices.max()) * max(1.0, float(capacity.max())):
                 continue
-            of._cut(number, shortfall.weights, shortfall.spot_weight)
+            self.cut(number, shortfall.weights, shortfall.spot_weight)
             worst = shortfall.lacking if worst is None else np.maximum(worst, shortfall.lacking)
         return worst

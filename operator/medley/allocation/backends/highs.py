@@ -27,18 +27,15 @@ def solver(**options: str | bool | float) -> highspy.Highs:
 
 
 class Master:
-    """A program that grows by cuts and is solved again: as its relaxation first, then in whole numbers."""
+    """A program that grows by cuts: its relaxation is solved again and again within bounds, or it once as it is."""
 
     def __init__(self, program: Program) -> None:
-        self._whole = np.flatnonzero(program.whole).astype(np.int32)
+        self._program = program
+        self.whole = np.flatnonzero(program.whole).astype(np.int32)
         self._highs = solver()
         self._highs.passModel(_lp(program))
         self._columns = len(program.cost)
-
-    def relax(self, relaxed: bool) -> None:
-        """Switch between the relaxation and whole numbers."""
-        kinds = np.full(len(self._whole), int(_KINDS[not relaxed]), dtype=np.uint8)
-        self._highs.changeColsIntegrality(len(self._whole), self._whole, kinds)
+        self._relaxed = False
 
     def price(self, costs: np.ndarray) -> None:
         """Replace the objective, one coefficient per column."""
@@ -49,8 +46,20 @@ class Master:
         """Add lower ≤ Σ values · columns."""
         self._highs.addRow(lower, INFINITY, len(columns), columns, values)
 
+    def relaxation(self, lower: np.ndarray, upper: np.ndarray, time_limit_s: float) -> Answer:
+        """Minimise with the whole columns anywhere between bounds; starts from the last such solve."""
+        self._highs.changeColsBounds(len(self.whole), self.whole, lower, upper)
+        return self._solve(relaxed=True, relative_gap=0.0, time_limit_s=time_limit_s)
+
     def solve(self, relative_gap: float, time_limit_s: float) -> Answer:
-        """Minimise."""
+        """Minimise in whole numbers."""
+        return self._solve(relaxed=False, relative_gap=relative_gap, time_limit_s=time_limit_s)
+
+    def _solve(self, *, relaxed: bool, relative_gap: float, time_limit_s: float) -> Answer:
+        if relaxed is not self._relaxed:
+            kinds = np.full(len(self.whole), int(_KINDS[not relaxed]), dtype=np.uint8)
+            self._highs.changeColsIntegrality(len(self.whole), self.whole, kinds)
+            self._relaxed = relaxed
         self._highs.setOptionValue("mip_rel_gap", relative_gap)
         # HiGHS counts all runs of a model together.
         self._highs.setOptionValue("time_limit", self._highs.getRunTime() + time_limit_s)

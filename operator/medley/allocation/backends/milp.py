@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from medley.allocation.backends.answer import Backend, Options, SolveStatus
 from medley.allocation.backends.counts import Aim
-from medley.allocation.backends.decomposition import Decomposition, Judge
+from medley.allocation.backends.decomposition import Decomposition
 from medley.allocation.backends.direct import build_direct
+from medley.allocation.backends.search import Judge, cheapest
 from medley.allocation.backends.split import Balance
-from medley.allocation.check import change_per_hour, cost_per_hour, equal_shares, limits_broken
+from medley.allocation.bill import Bill
+from medley.allocation.check import equal_shares
 from medley.allocation.problem import Problem
 from medley.allocation.routing import Steering
 from medley.allocation.stages import Stage, stages_of
@@ -43,7 +45,7 @@ def solve(problem: Problem, steering: Steering, options: Options, fraction: floa
     if options.backend is Backend.CBC:
         return _solve_directly(problem, steering, options, fraction, started)
     search = Decomposition(problem, steering, Aim.CHEAPEST, fraction)
-    found = search.cheapest(options, judge_of(problem))
+    found = cheapest(search, options, judge_of(problem))
     return _solution(problem, steering, search, found.status, found.counts, fraction, found.bound, started)
 
 
@@ -57,13 +59,10 @@ def solve_most(problem: Problem, steering: Steering, options: Options) -> RawSol
 
 def judge_of(problem: Problem) -> Judge:
     """Cost of counts with the cost of getting there; None where they break a limit."""
-    names = [variant.name for variant in problem.variants]
+    bill = Bill(problem)
 
     def judge(counts: tuple[int, ...]) -> float | None:
-        replicas = dict(zip(names, counts, strict=True))
-        if limits_broken(problem, replicas):
-            return None
-        return cost_per_hour(problem, replicas) + change_per_hour(problem, replicas)
+        return None if bill.broken(counts) else bill.charged_per_hour(counts)
 
     return judge
 

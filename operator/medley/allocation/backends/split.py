@@ -174,6 +174,8 @@ def balance(traffic: Traffic, capacity: np.ndarray, *, spot_limited: bool) -> Ba
     able = traffic.barred[:, running] == 0.0
     if not bool(able.any(axis=1).all()) or not len(traffic.least):
         return None
+    if len(running) == 1 and traffic.spot_fraction is None:
+        return _alone(traffic, capacity, running)
     lines, variants = able.shape
     at_line, at_variant = np.nonzero(able)
     pairs = len(at_line)
@@ -209,6 +211,16 @@ def balance(traffic: Traffic, capacity: np.ndarray, *, spot_limited: bool) -> Ba
     weights[running] = np.maximum(0.0, -duals[lines : lines + variants])
     spot_weight = max(0.0, -float(duals[-1])) if limited else 0.0
     return Balance(peak, shares, _lifted(traffic, weights, running, spot_weight), spot_weight)
+
+
+def _alone(traffic: Traffic, capacity: np.ndarray, running: np.ndarray) -> Balance:
+    """All that there is carries everything."""
+    shares = np.zeros(traffic.loads.shape)
+    shares[:, running] = 1.0
+    peak = float(traffic.loads[:, running].sum() / capacity[running][0])
+    weights = np.zeros(traffic.loads.shape[1])
+    weights[running] = 1.0 / capacity[running]
+    return Balance(peak, shares, _lifted(traffic, weights, running, 0.0), 0.0)
 
 
 def _place_rare(traffic: Traffic, shares: np.ndarray, running: np.ndarray, capacity: np.ndarray) -> None:
