@@ -148,7 +148,7 @@ class Problem:
         supply = self.supply(variant.pool)
         if variant.floor:
             return True
-        if variant.max_replicas == 0:
+        if variant.max_replicas == 0 or (variant.capacity_type is CapacityType.SPOT and self.max_spot_fraction == 0.0):
             return False
         most = supply.most_nodes(variant.capacity_type)
         return most is None or most > 0 or supply.spare(variant.capacity_type) >= variant.gpus

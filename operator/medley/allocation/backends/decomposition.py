@@ -59,7 +59,8 @@ class Decomposition:
         # Nobody splits in mode Service, and there is nothing to split without traffic.
         steered = problem.routing is not RoutingMode.SERVICE and bool(steering.lines)
         self._split = Split(self._traffic, self.prices) if steered else None
-        self._weights, self._needs, self._cuts = np.zeros((64, len(self.prices))), np.zeros(64), 0
+        # Rows found so far in each stage: weights of the variants, and the least capacity so weighed.
+        self._rows = [(np.empty((0, len(self.prices))), np.empty(0)) for _ in self.built.stages]
         if self._split is not None:
             self._first_cuts()
 
@@ -163,13 +164,9 @@ class Decomposition:
                 terms[column] = terms.get(column, 0.0) + weight * value
         columns = np.fromiter(terms.keys(), dtype=np.int32, count=len(terms))
         self.master.cut(0.0, columns, np.fromiter(terms.values(), dtype=float, count=len(terms)))
-        if stage == 0:
-            if self._cuts == len(self._needs):
-                self._weights = np.vstack([self._weights, np.zeros_like(self._weights)])
-                self._needs = np.append(self._needs, np.zeros_like(self._needs))
-            self._weights[self._cuts] = weights
-            self._needs[self._cuts] = need * self.fraction * (1 - FITS) - FITS
-            self._cuts += 1
+        known, needs = self._rows[stage]
+        least = need * self.built.stages[stage].share * self.fraction * (1 - FITS) - FITS
+        self._rows[stage] = np.vstack([known, weights]), np.append(needs, least)
 
     def capacity(self, stage: int, values: tuple[float, ...]) -> np.ndarray:
         """What carries traffic at a point of the program, whole or not."""
@@ -188,8 +185,10 @@ class Decomposition:
             left = stage.capacity(counts)
             if any(not any(left[j] > 0.0 for j in able) for able in self.built.able):
                 return False
-        capacity = np.array(self.built.stages[0].capacity(counts))
-        return bool((self._weights[: self._cuts] @ capacity >= self._needs[: self._cuts]).all())
+        for stage, (weights, needs) in zip(self.built.stages, self._rows, strict=True):
+            if not bool((weights @ np.array(stage.capacity(counts)) >= needs).all()):
+                return False
+        return True
 
     def lacking(self, counts: tuple[int, ...]) -> np.ndarray | None:
         """Replicas that are lacking per variant, over all stages; None if nothing is. Adds the rows that say so."""

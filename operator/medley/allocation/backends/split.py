@@ -227,6 +227,9 @@ def _place_rare(traffic: Traffic, shares: np.ndarray, running: np.ndarray, capac
     """Lines that are lost in the solver's tolerance go whole to where they weigh least."""
     rare = np.flatnonzero(traffic.least < RARE)
     loads = (traffic.loads[np.ix_(rare, running)] + traffic.barred[np.ix_(rare, running)]) / capacity
+    if traffic.spot_fraction is not None:
+        # To Spot only what nothing else serves.
+        loads = loads + traffic.spot[running]
     shares[rare] = 0.0
     shares[rare, running[loads.argmin(axis=1)]] = 1.0
 
