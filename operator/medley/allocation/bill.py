@@ -35,7 +35,10 @@ class _Lot:
 
     def used(self, counts: Sequence[int]) -> int:
         """GPUs."""
-        return sum(gpus * counts[variant] for variant, gpus in self.gpus)
+        total = 0
+        for variant, gpus in self.gpus:
+            total += gpus * counts[variant]
+        return total
 
     def nodes(self, counts: Sequence[int]) -> int:
         """Nodes needed beyond those taken already."""
@@ -64,6 +67,13 @@ class Bill:
         self._problem = problem
         self._lots = tuple(_lots(problem))
         self._start_costs = [start_cost(problem, variant) for variant in problem.variants]
+        # What must stay for now may be more than the user's maximum.
+        self._bounds = [
+            (v.floor, math.inf if v.max_replicas is None else max(v.max_replicas, v.at_least)) for v in problem.variants
+        ]
+        self._nodes_left = {
+            supply.pool: supply.nodes_left for supply in problem.supplies if supply.nodes_left is not None
+        }
 
     def nodes(self, counts: Sequence[int]) -> dict[PoolCapacity, int]:
         """Nodes needed beyond those taken already, per pool and capacity type."""
@@ -95,26 +105,48 @@ class Bill:
             for lot in self._lots
         )
 
+    def judged(self, counts: Sequence[int]) -> float | None:
+        """Cost with the cost of getting there, or None where a limit is broken: `broken` in a hurry."""
+        if any(not least <= count <= most for count, (least, most) in zip(counts, self._bounds, strict=True)):
+            return None
+        if sum(counts) < self._problem.min_replicas:
+            return None
+        total, taken = 0.0, dict.fromkeys(self._nodes_left, 0)
+        for lot in self._lots:
+            used = lot.used(counts)
+            nodes = -(-max(0, used - lot.spare) // lot.gpus_per_node)
+            if lot.available is not None and nodes > lot.available:
+                return None
+            if lot.pool in taken:
+                taken[lot.pool] += nodes
+            total += lot.price * max(0, nodes - lot.committed) if lot.gpu_price is None else lot.gpu_price * used
+        if any(taken[pool] > left for pool, left in self._nodes_left.items()):
+            return None
+        most = self._problem.max_hourly_cost
+        if most is not None and self.budget_charge(counts) > most * (1 + TOLERANCE) + TOLERANCE:
+            return None
+        return total + self.change_per_hour(counts)
+
     def broken(self, counts: Sequence[int]) -> list[str]:
         """Limits and bounds that the counts break, in words; empty if none."""
         problem = self._problem
         broken = []
-        for variant, count in zip(problem.variants, counts, strict=True):
-            if count < variant.floor:
-                broken.append(f"{variant.name}: {count} replicas, at least {variant.floor}")
-            if variant.max_replicas is not None and count > max(variant.max_replicas, variant.at_least):
+        for variant, count, (least, most) in zip(problem.variants, counts, self._bounds, strict=True):
+            if count < least:
+                broken.append(f"{variant.name}: {count} replicas, at least {least}")
+            if count > most:
                 broken.append(f"{variant.name}: {count} replicas, at most {variant.max_replicas}")
         if sum(counts) < problem.min_replicas:
             broken.append(f"scaling.minReplicas: {sum(counts)} of {problem.min_replicas}")
-        taken: dict[str, int] = {}
+        nodes = self.nodes(counts)
         for lot in self._lots:
-            nodes = lot.nodes(counts)
-            taken[lot.pool] = taken.get(lot.pool, 0) + nodes
-            if lot.available is not None and nodes > lot.available:
-                broken.append(f"pool {lot.pool}: {nodes} {lot.capacity_type} nodes, {lot.available} can be had")
-        for supply in problem.supplies:
-            if supply.nodes_left is not None and taken.get(supply.pool, 0) > supply.nodes_left:
-                broken.append(f"pool {supply.pool}: {taken[supply.pool]} nodes, {supply.nodes_left} left")
+            count = nodes[lot.pool, lot.capacity_type]
+            if lot.available is not None and count > lot.available:
+                broken.append(f"pool {lot.pool}: {count} {lot.capacity_type} nodes, {lot.available} can be had")
+        for pool, left in self._nodes_left.items():
+            taken = sum(count for (name, _), count in nodes.items() if name == pool)
+            if taken > left:
+                broken.append(f"pool {pool}: {taken} nodes, {left} left")
         if problem.max_hourly_cost is not None:
             charge = self.budget_charge(counts)
             if charge > problem.max_hourly_cost * (1 + TOLERANCE) + TOLERANCE:

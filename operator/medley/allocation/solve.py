@@ -20,7 +20,8 @@ from medley.allocation.check import (
 )
 from medley.allocation.problem import Allocation, Outcome, Problem
 from medley.allocation.routing import Steering, steer
-from medley.model.objects import CapacityType, RoutingMode
+from medley.allocation.single import count_alone, saves_too_little
+from medley.model.objects import RoutingMode
 
 SERVED = 1.0 - 1e-6
 """From this fraction on, all of the demand counts as served."""
@@ -214,12 +215,9 @@ def _single_type(
         raw = solve(problem, traffic, options)
         checked = _checked(problem, traffic, raw, [])
         return None if checked is None else (checked, traffic, raw.bound)
-    variant, need = problem.variants[0], whole.need(members[0])
-    if need is None:
-        return None
-    count = max(math.ceil(need - 1e-9), variant.floor, problem.min_replicas, 1 if whole.lines else 0)
-    on_spot = variant.capacity_type is CapacityType.SPOT
-    if on_spot and whole.lines and problem.max_spot_fraction is not None and problem.max_spot_fraction < 1.0:
+    variant = problem.variants[0]
+    count = count_alone(problem, variant, whole.need(members[0]), served=bool(whole.lines))
+    if count is None:
         return None
     plan = Plan({variant.name: count}, {variant.name: (1.0,) * len(whole.lines)} if count else {})
     return None if limits_broken(problem, plan.replicas) else (plan, whole, -math.inf)
@@ -241,7 +239,7 @@ def _prefer_single(problem: Problem, chosen: Plan, single: Plan | None, messages
     if single is None or len(gpus) < 2:
         return chosen
     mixed, alone = _charged(problem, chosen), _charged(problem, single)
-    if alone <= 0 or (alone - mixed) / alone > problem.min_mix_saving:
+    if not saves_too_little(problem, mixed, alone):
         return chosen
     messages.append(
         f"one GPU type is used: a mix would save {(alone - mixed) / alone:.1%}, "

@@ -47,6 +47,8 @@ class Stage:
 
     def left(self, counts: Sequence[int]) -> list[int]:
         """Replicas that are left of each variant."""
+        if not any(self.lost):
+            return list(counts)
         return [
             count - math.ceil(count / part) if part else count for count, part in zip(counts, self.lost, strict=True)
         ]

@@ -34,8 +34,15 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Values of the columns, as many as the program has; empty where there is no point. `bound`: of the objective."""
+    """What a solver found.
+
+    Attributes:
+        values: of the columns, as many as the program has; empty where there is no point.
+        bound: of the objective.
+        duals: of the rows; empty for a program with whole numbers.
+    """
 
     status: SolveStatus
     values: tuple[float, ...] = ()
     bound: float = -math.inf
+    duals: tuple[float, ...] = ()

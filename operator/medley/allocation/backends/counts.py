@@ -140,8 +140,8 @@ def _add_capability(
         need = stage.share * fraction * float(least[only_here].sum())
         if stage.spare is not Spare.PER_VARIANT:
             need = math.ceil(need - 1e-6)
-        # Two replicas carry one and more where one of them may be lost.
-        built.program.row(max(1.0, need), terms, INFINITY)
+        # Two replicas of a variant carry one and more where one of them may be lost; two together leave one.
+        built.program.row(max(2.0 if stage.spare is Spare.TOGETHER else 1.0, need), terms, INFINITY)
 
 
 def _add_even_traffic(built: Counts, problem: Problem, steering: Steering, stage: Stage, capacity: list[Terms]) -> None:

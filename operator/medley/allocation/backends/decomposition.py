@@ -36,12 +36,20 @@ Judge = Callable[[tuple[int, ...]], float | None]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The best counts found (None: none), what they serve, and the bound of the objective ($/h, or the fraction)."""
+    """The best counts found, what they serve, and the bound of the objective.
+
+    Attributes:
+        counts: None if none were found.
+        served: fraction of the demand.
+        bound: $ per hour, or the fraction where the most is sought.
+        others: counts found on the way that carry everything within limits, but cost more.
+    """
 
     status: SolveStatus
     counts: tuple[int, ...] | None = None
     served: float = 1.0
     bound: float = -math.inf
+    others: tuple[tuple[int, ...], ...] = ()
 
 
 class Decomposition:
@@ -59,15 +67,18 @@ class Decomposition:
         # Nobody splits in mode Service, and there is nothing to split without traffic.
         steered = problem.routing is not RoutingMode.SERVICE and bool(steering.lines)
         self._split = Split(self._traffic, self.prices) if steered else None
+        self._able = np.zeros((len(self.built.able), len(self.prices)), dtype=bool)
+        for row, able in zip(self._able, self.built.able, strict=True):
+            row[list(able)] = True
         # Rows found so far in each stage: weights of the variants, and the least capacity so weighed.
         self._rows = [(np.empty((0, len(self.prices))), np.empty(0)) for _ in self.built.stages]
         if self._split is not None:
             self._first_cuts()
 
     def price(self, costs: np.ndarray) -> None:
-        """Replace the objective: $ per hour of one replica of each variant, whatever nodes cost."""
-        objective = np.zeros(len(self.built.program.cost))
-        objective[self.built.count] = costs
+        """Charge $ per hour of one replica of each variant, beside what the problem itself charges."""
+        objective = np.array(self.built.program.cost)
+        objective[self.built.count] += costs
         self.master.price(objective)
 
     @property
@@ -181,12 +192,10 @@ class Decomposition:
 
     def passes_cuts(self, counts: tuple[int, ...]) -> bool:
         """A quick no for most counts that lack something, and the only one for what a rare line lacks."""
-        for stage in self.built.stages:
-            left = stage.capacity(counts)
-            if any(not any(left[j] > 0.0 for j in able) for able in self.built.able):
-                return False
         for stage, (weights, needs) in zip(self.built.stages, self._rows, strict=True):
-            if not bool((weights @ np.array(stage.capacity(counts)) >= needs).all()):
+            capacity = np.array(stage.capacity(counts))
+            # `able` of at least one variant each, then the rows.
+            if not bool(((self._able @ (capacity > 0.0)) & (weights @ capacity >= needs).all()).all()):
                 return False
         return True
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import highspy
 import numpy as np
 
-from medley.allocation.backends.answer import Answer, SolveStatus
+from medley.allocation.backends.answer import Answer, Options, SolveStatus
 from medley.allocation.backends.program import Program
 
 _KINDS = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
@@ -24,6 +26,15 @@ def solver(**options: str | bool | float) -> highspy.Highs:
     for name, value in settings.items():
         made.setOptionValue(name, value)
     return made
+
+
+def minimise(program: Program, options: Options) -> Answer:
+    """Solve a program once."""
+    highs = solver(mip_rel_gap=options.relative_gap, time_limit=options.time_limit_s)
+    highs.passModel(_lp(program))
+    highs.run()
+    answer = _answer(highs)
+    return answer if any(program.whole) else replace(answer, duals=tuple(highs.getSolution().row_dual))
 
 
 class Master:

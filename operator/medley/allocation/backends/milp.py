@@ -10,7 +10,7 @@ from medley.allocation.backends.answer import Backend, Options, SolveStatus
 from medley.allocation.backends.counts import Aim
 from medley.allocation.backends.decomposition import Decomposition
 from medley.allocation.backends.direct import build_direct
-from medley.allocation.backends.search import Judge, cheapest
+from medley.allocation.backends.search import cheapest
 from medley.allocation.backends.split import Balance
 from medley.allocation.bill import Bill
 from medley.allocation.check import equal_shares
@@ -45,7 +45,7 @@ def solve(problem: Problem, steering: Steering, options: Options, fraction: floa
     if options.backend is Backend.CBC:
         return _solve_directly(problem, steering, options, fraction, started)
     search = Decomposition(problem, steering, Aim.CHEAPEST, fraction)
-    found = cheapest(search, options, judge_of(problem))
+    found = cheapest(search, options, Bill(problem).judged)
     return _solution(problem, steering, search, found.status, found.counts, fraction, found.bound, started)
 
 
@@ -55,16 +55,6 @@ def solve_most(problem: Problem, steering: Steering, options: Options) -> RawSol
     search = Decomposition(problem, steering, Aim.MOST)
     found = search.most(options)
     return _solution(problem, steering, search, found.status, found.counts, found.served, -math.inf, started)
-
-
-def judge_of(problem: Problem) -> Judge:
-    """Cost of counts with the cost of getting there; None where they break a limit."""
-    bill = Bill(problem)
-
-    def judge(counts: tuple[int, ...]) -> float | None:
-        return None if bill.broken(counts) else bill.charged_per_hour(counts)
-
-    return judge
 
 
 def _solution(

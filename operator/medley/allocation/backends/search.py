@@ -53,6 +53,7 @@ class _Tree:
         self._deadline = time.perf_counter() + options.time_limit_s
         self._best: tuple[int, ...] | None = None
         self._cost = math.inf
+        self._found: list[tuple[int, ...]] = []
         self._carried: dict[tuple[int, ...], bool] = {}
         self._order = itertools.count()
         whole = problem.master.whole
@@ -75,15 +76,15 @@ class _Tree:
             if not open_nodes or self._good_enough(open_nodes[0][0]):
                 if self._best is None:
                     return Found(SolveStatus.INFEASIBLE)
-                return Found(SolveStatus.OPTIMAL, self._best, bound=min(bound, self._cost))
+                return self._answer(SolveStatus.OPTIMAL, min(bound, self._cost))
             if time.perf_counter() >= self._deadline:
-                return Found(SolveStatus.TIME_LIMIT, self._best, bound=bound)
+                return self._answer(SolveStatus.TIME_LIMIT, bound)
             parent, _, lower, upper = heapq.heappop(open_nodes)
             answer = self._settled(lower, upper)
             if answer is None:
                 continue
             if answer.status is not SolveStatus.OPTIMAL:
-                return Found(SolveStatus.TIME_LIMIT, self._best, bound=bound)
+                return self._answer(SolveStatus.TIME_LIMIT, bound)
             value = max(parent, answer.bound)
             if self._good_enough(value):
                 pruned = min(pruned, value)
@@ -93,6 +94,9 @@ class _Tree:
         return Found(
             SolveStatus.TIME_LIMIT, self._best, bound=min(pruned, open_nodes[0][0] if open_nodes else math.inf)
         )
+
+    def _answer(self, status: SolveStatus, bound: float) -> Found:
+        return Found(status, self._best, bound=bound, others=tuple(self._found[:-1]))
 
     @property
     def _left_s(self) -> float:
@@ -185,6 +189,7 @@ class _Tree:
                 return
             if self._carries(trimmed):
                 self._best, self._cost = trimmed, less
+                self._found.append(trimmed)
                 return
             # The row just found keeps it from being trimmed that far again.
             if not self._of.passes_cuts(counts):

@@ -1,0 +1,249 @@
+"""Services that share pools, coordinated by prices (column generation; Dantzig and Wolfe 1960).
+
+Each service says what it would use at given prices of the shared GPUs. A master program picks one answer of each, buys
+whole nodes for them and stays within the pools' limits; the duals of its relaxation are the next prices. At any prices,
+what the services would pay at least, less what the pools would earn at most, is a bound of the whole (Lagrange), so the
+gap is a real one. A price above the list price is what one more GPU-hour is worth: the shadow price.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from medley.allocation.backends.answer import Options
+from medley.allocation.backends.highs import minimise
+from medley.allocation.backends.pricing import Column, Pricer
+from medley.allocation.backends.program import INFINITY, Program, Terms
+from medley.allocation.bill import PoolCapacity
+from medley.allocation.problem import Problem
+from medley.model.objects import CapacityType
+
+ROUNDS = 40
+"""Rounds of prices at most; five to fifteen are needed."""
+
+SAMPLE = 60
+"""Services that agree on first prices where there are many more: those prices are close, and a question costs 5 ms."""
+
+COARSE, FINE = 0.004, 0.002
+"""Gaps of the answers while prices move, and at the end."""
+
+UNPLACED = 20.0
+"""Leaving a service out is charged this many times what it costs alone: scaled to the service, a flat charge would drop
+a large one before a small one (reference: solver.md §4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """Nodes of one pool and capacity type that several services may use.
+
+    Attributes:
+        spare: idle GPUs on nodes that are taken already.
+        committed: nodes that cost nothing more.
+        available: nodes that can be had; None: no cap of its own.
+    """
+
+    pool: str
+    capacity_type: CapacityType
+    gpus_per_node: int
+    price: float
+    spare: int = 0
+    committed: int = 0
+    available: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What is shared: lots, and nodes left per pool (None: no limit)."""
+
+    lots: tuple[Lot, ...]
+    nodes_left: dict[str, int | None]
+
+    @property
+    def keys(self) -> list[PoolCapacity]:
+        """Pool and capacity type of each lot."""
+        return [(lot.pool, lot.capacity_type) for lot in self.lots]
+
+    @property
+    def list_prices(self) -> list[float]:
+        """$ per GPU-hour."""
+        return [lot.price / lot.gpus_per_node for lot in self.lots]
+
+    def earned(self, prices: Sequence[float]) -> float:
+        """What the pools earn at most at these prices, less what their nodes cost, in $ per hour: part of the bound."""
+        total = 0.0
+        for pool, left in self.nodes_left.items():
+            offers: list[tuple[float, float]] = []
+            for lot, price in zip(self.lots, prices, strict=True):
+                if lot.pool != pool:
+                    continue
+                total += price * lot.spare
+                most = INFINITY if lot.available is None else float(lot.available)
+                offers.append((price * lot.gpus_per_node, min(most, float(lot.committed))))
+                offers.append((price * lot.gpus_per_node - lot.price, max(0.0, most - lot.committed)))
+            room = INFINITY if left is None else float(left)
+            for gain, nodes in sorted(offers, reverse=True):
+                if gain <= 1e-12 or room <= 0.0:
+                    break
+                total += gain * min(nodes, room)
+                room -= min(nodes, room)
+        return total
+
+    def capped(self, prices: Sequence[float]) -> list[float]:
+        """Prices no higher than what an unlimited pool sells for: above, its gain would be without end."""
+        unlimited = [lot.available is None and self.nodes_left[lot.pool] is None for lot in self.lots]
+        return [
+            min(price, lot.price / lot.gpus_per_node) if free else price
+            for price, lot, free in zip(prices, self.lots, unlimited, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinated:
+    """What was agreed on.
+
+    Attributes:
+        columns: per service; None where it was left out for want of capacity.
+        prices: $ per GPU-hour of each lot.
+        bound: no plan for all services costs less, in $ per hour, the cost of change included.
+        rounds: of prices.
+    """
+
+    columns: tuple[Column | None, ...]
+    prices: tuple[float, ...]
+    bound: float
+    rounds: int
+
+
+@dataclass(slots=True)
+class _Pool:
+    """Answers so far of each service."""
+
+    columns: list[list[Column]]
+    alone: list[float]
+    seen: set[tuple[int, tuple[int, ...]]] = field(default_factory=set)
+
+    def add(self, service: int, column: Column) -> bool:
+        """Whether it is a new one."""
+        if (service, column.counts) in self.seen:
+            return False
+        self.seen.add((service, column.counts))
+        self.columns[service].append(column)
+        return True
+
+
+def coordinate(
+    problems: Sequence[Problem], shared: Shared, options: Options, start: Sequence[float] | None = None
+) -> Coordinated:
+    """Agree on prices and pick one answer of each service.
+
+    Args:
+        problems: of the services; their shared supplies hold what each may use alone.
+        shared: what they share.
+        options: gap of the whole; the time limit is for each service's question, and for the last program.
+        start: prices to begin with, say those of the last cycle; list prices if None.
+    """
+    if start is None:
+        start = _sampled(problems, shared, options) if len(problems) >= 2 * SAMPLE else shared.list_prices
+    pricers = [Pricer(problem, shared.keys) for problem in problems]
+    made = _Pool([[] for _ in problems], [0.0] * len(problems))
+    prices = best_prices = shared.capped(start)
+    best_bound, gap, rounds = -math.inf, COARSE, 0
+    deadline = time.perf_counter() + options.time_limit_s * (10 + len(problems))
+    while rounds < ROUNDS:
+        rounds += 1
+        fine = gap <= FINE
+        question = Options(gap, options.time_limit_s)
+        bound, fresh = -shared.earned(prices), False
+        for number, pricer in enumerate(pricers):
+            priced = pricer.ask(prices, question)
+            if not priced.columns:
+                continue
+            bound += max(0.0, priced.bound)
+            if not made.columns[number]:
+                made.alone[number] = max(priced.columns[0].cost_at(shared.list_prices), 1e-3)
+            for column in priced.columns:
+                fresh |= made.add(number, column)
+        if bound > best_bound:
+            best_bound, best_prices = bound, prices
+        relaxed, prices = _relaxation(made, shared)
+        prices = shared.capped(prices)
+        left = relaxed / best_bound - 1.0 if best_bound > 0.0 else math.inf
+        if (fine and not fresh) or left <= 0.7 * options.relative_gap or time.perf_counter() > deadline:
+            break
+        # While prices still move, coarse answers do; a bound needs fine ones.
+        gap = min(COARSE, max(FINE, left / 8))
+    return Coordinated(tuple(_picked(made, shared, options)), tuple(best_prices), best_bound, rounds)
+
+
+def _sampled(problems: Sequence[Problem], shared: Shared, options: Options) -> Sequence[float]:
+    """Prices that a sample of the services agrees on, with its part of what there is."""
+    step = len(problems) // SAMPLE
+    part = replace(
+        shared,
+        lots=tuple(
+            replace(
+                lot,
+                spare=lot.spare // step,
+                committed=lot.committed // step,
+                available=None if lot.available is None else lot.available // step,
+            )
+            for lot in shared.lots
+        ),
+        nodes_left={pool: None if left is None else left // step for pool, left in shared.nodes_left.items()},
+    )
+    return coordinate(problems[::step], part, options, shared.list_prices).prices
+
+
+def _relaxation(made: _Pool, shared: Shared) -> tuple[float, list[float]]:
+    """The relaxed master: its cost and the prices that it gives."""
+    program, _, rows = _master(made, shared, whole=False)
+    answer = minimise(program, Options(0.0, 60.0))
+    if not answer.duals:
+        return math.inf, shared.list_prices
+    return answer.bound, [max(0.0, -answer.duals[row]) for row in rows]
+
+
+def _picked(made: _Pool, shared: Shared, options: Options) -> list[Column | None]:
+    """One answer of each service, in whole nodes."""
+    program, chosen, _ = _master(made, shared, whole=True)
+    answer = minimise(program, Options(options.relative_gap / 4, max(1.0, 5 * options.time_limit_s)))
+    if not answer.values:
+        return [None] * len(made.columns)
+    return [
+        next((column for column, number in zip(columns, numbers, strict=True) if answer.values[number] > 0.5), None)
+        for columns, numbers in zip(made.columns, chosen, strict=True)
+    ]
+
+
+def _master(made: _Pool, shared: Shared, *, whole: bool) -> tuple[Program, list[list[int]], list[int]]:
+    """The program that picks; columns of the answers, and the row of each lot's GPUs."""
+    program = Program()
+    used: list[Terms] = [[] for _ in shared.lots]
+    chosen: list[list[int]] = []
+    for columns, alone in zip(made.columns, made.alone, strict=True):
+        numbers = [program.column(0.0, 1.0, cost=column.own_cost, whole=whole) for column in columns]
+        chosen.append(numbers)
+        for column, number in zip(columns, numbers, strict=True):
+            for terms, gpus in zip(used, column.gpus, strict=True):
+                if gpus:
+                    terms.append((number, float(gpus)))
+        out = program.column(0.0, 1.0, cost=UNPLACED * alone)
+        program.row(1.0, [*((number, 1.0) for number in numbers), (out, 1.0)], 1.0)
+    rows: list[int] = []
+    nodes: dict[str, Terms] = {}
+    for lot, terms in zip(shared.lots, used, strict=True):
+        most = INFINITY if lot.available is None else float(lot.available)
+        node = program.column(0.0, most, whole=whole)
+        bought = program.column(0.0, INFINITY, cost=lot.price)
+        program.row(-float(lot.committed), [(bought, 1.0), (node, -1.0)], INFINITY)
+        rows.append(len(program.row_lower))
+        program.row(-INFINITY, [*terms, (node, -float(lot.gpus_per_node))], float(lot.spare))
+        nodes.setdefault(lot.pool, []).append((node, 1.0))
+    for pool, taken in nodes.items():
+        left = shared.nodes_left[pool]
+        if left is not None:
+            program.row(-INFINITY, taken, float(left))
+    return program, chosen, rows
