@@ -93,6 +93,9 @@ def cost_of(problem: Problem, counts: tuple[int, ...]) -> float | None:
             return None
         if not variant.usable and count:
             return None
+        # A limit of 0 on Spot means none at all, not even to fall back on.
+        if problem.max_spot_fraction == 0.0 and variant.capacity_type is SPOT and count > variant.min_replicas:
+            return None
     if sum(counts) < problem.min_replicas:
         return None
     total = charge = 0.0

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from medley.allocation.backends.answer import Backend, Options, SolveStatus
 from medley.allocation.backends.milp import solve
-from medley.allocation.backends.counts import Aim
 from medley.allocation.check import equal_shares, overloaded
 from medley.allocation.joint import allocate_all
 from medley.allocation.problem import Outcome, Problem, Supply, Variant

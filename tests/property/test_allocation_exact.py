@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -78,10 +79,12 @@ def test_the_optimum_is_the_one_of_enumeration() -> None:
 
 
 @pytest.mark.long
-def test_2000_instances_by_three_ways() -> None:
+def test_2000_instances_by_three_ways(record_property: Callable[[str, object], None]) -> None:
     feasible = sum(compared_with_cbc(seed) for seed in range(1000, 3000))
     verdicts = [compared_with_enumeration(seed) for seed in range(1000, 3000)]
-    print(f"CBC: {feasible} of 2000 feasible; enumerated: {verdicts.count(True)} equal, {verdicts.count(False)} none")
+    record_property("feasible, by CBC", feasible)
+    record_property("equal, by enumeration", verdicts.count(True))
+    record_property("none, by enumeration", verdicts.count(False))
     assert feasible > 700
     assert verdicts.count(True) > 500
 

@@ -141,6 +141,9 @@ def assemble(
         max_hourly_cost=service.scaling.max_hourly_cost,
         min_mix_saving=service.scaling.min_mix_saving,
         change_cost=change_cost,
+        max_spot_fraction=service.scaling.max_spot_fraction,
+        survive_loss_of=service.scaling.survive_loss_of,
+        priority=service.scaling.priority,
     )
     return Assembled(problem, tuple(warnings), tuple(estimates), tuple(doubts))
 
@@ -194,6 +197,12 @@ def _supply(pool: Pool, exclusive: bool) -> Supply:
         nodes_left=pool.max_nodes,
         committed_left=pool.committed_nodes,
         exclusive=exclusive,
+        zones=tuple((offering.capacity_type, offering.zones) for offering in pool.offerings if offering.zones),
+        available=tuple(
+            (offering.capacity_type, offering.max_nodes)
+            for offering in pool.offerings
+            if offering.max_nodes is not None
+        ),
     )
 
 

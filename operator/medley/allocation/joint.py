@@ -1,28 +1,26 @@
-"""Several services: solved one after another by name, each against what the pools have left.
+"""Several services: solved apart where nothing couples them, coordinated by prices where they share what is scarce.
 
-Services that must not change are set aside first, with what they use. (Coordination by prices, so that the order of
-names does not matter when a limit binds, is the deepening of this module.)
+A pool couples the services that list it when it has a limit, nodes of several GPUs, or committed nodes; one-GPU nodes
+without limit can be bought by each for itself. Services that must not change are set aside first, with what they use.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from medley.allocation.backends.answer import Options
-from medley.allocation.bill import PoolCapacity
-from medley.allocation.problem import Allocation, Outcome, Problem, Supply
-from medley.allocation.solve import allocate
+from medley.allocation.coordination import Lot, Shared, coordinate
+from medley.allocation.ledger import Ledger, Usage, usage_of
+from medley.allocation.problem import Allocation, Outcome, Problem
+from medley.allocation.solve import allocate, allocation_of
 from medley.model.objects import CapacityType, Pool
 
+POLISHED = 50
+"""Services up to which each is solved once more against what the others leave, to use up the rest of whole nodes."""
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """GPUs that one service uses, per pool and capacity type."""
-
-    service: str
-    gpus: tuple[tuple[str, CapacityType, int], ...]
+Prices = Mapping[tuple[str, CapacityType], float]
+"""$ per GPU-hour of shared pools, by pool and capacity type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +28,22 @@ class JointAllocation:
     """The answer for all services.
 
     Attributes:
-        allocations: by service, as solved (marginal cost against what was left).
+        allocations: by service. Where services were coordinated, cost is the share of each, and the bound is the common
+            one, split by cost.
         nodes: nodes in use per pool and capacity type, all services together.
         cost_shares: $ per hour by service: its share, by GPUs used, of the nodes bought beyond the committed ones.
         idle_gpus: GPUs on nodes in use that no replica uses, per pool.
+        lower_bound_per_hour: proved: the services solved here cannot be served for less together.
+        pool_prices: what one more GPU-hour of a shared pool is worth, by pool and capacity type; the list price where
+            the pool is not short.
     """
 
     allocations: tuple[tuple[str, Allocation], ...]
     nodes: tuple[tuple[str, CapacityType, int], ...]
     cost_shares: tuple[tuple[str, float], ...]
     idle_gpus: tuple[tuple[str, int], ...]
+    lower_bound_per_hour: float = 0.0
+    pool_prices: tuple[tuple[str, CapacityType, float], ...] = ()
 
     @property
     def total_cost_per_hour(self) -> float:
@@ -47,108 +51,200 @@ class JointAllocation:
         return sum(cost for _, cost in self.cost_shares)
 
 
-class Ledger:
-    """GPUs in use per pool and capacity type while services are solved in turn."""
-
-    def __init__(self, pools: Iterable[Pool]) -> None:
-        self._pools = {pool.name: pool for pool in pools}
-        self._gpus: dict[PoolCapacity, dict[str, int]] = {}
-
-    def take(self, usage: Usage) -> None:
-        """Record what a service uses."""
-        for pool, capacity_type, gpus in usage.gpus:
-            if gpus:
-                self._gpus.setdefault((pool, capacity_type), {})[usage.service] = gpus
-
-    def release(self, service: str) -> None:
-        """Forget what a service uses, before it is solved."""
-        for by_service in self._gpus.values():
-            by_service.pop(service, None)
-
-    def nodes(self, pool: str, capacity_type: CapacityType) -> int:
-        """Nodes in use."""
-        used = sum(self._gpus.get((pool, capacity_type), {}).values())
-        return math.ceil(used / self._pools[pool].gpus_per_node)
-
-    def supply(self, supply: Supply) -> Supply:
-        """A pool's supply less what is in use."""
-        pool = self._pools[supply.pool]
-        taken = {capacity_type: self.nodes(pool.name, capacity_type) for capacity_type, _ in supply.prices}
-        spare = tuple(
-            (
-                capacity_type,
-                count * pool.gpus_per_node - sum(self._gpus.get((pool.name, capacity_type), {}).values()),
-            )
-            for capacity_type, count in taken.items()
-        )
-        on_demand = taken.get(CapacityType.ON_DEMAND, 0)
-        return replace(
-            supply,
-            nodes_left=None if pool.max_nodes is None else max(0, pool.max_nodes - sum(taken.values())),
-            committed_left=max(0, pool.committed_nodes - on_demand),
-            spare_gpus=spare,
-        )
-
-    def settle(self) -> tuple[dict[str, float], list[tuple[str, CapacityType, int]], dict[str, int]]:
-        """Cost share by service, nodes in use, idle GPUs by pool."""
-        costs: dict[str, float] = {}
-        nodes: list[tuple[str, CapacityType, int]] = []
-        idle: dict[str, int] = {}
-        for (name, capacity_type), by_service in sorted(self._gpus.items()):
-            pool = self._pools[name]
-            used = sum(by_service.values())
-            if not used:
-                continue
-            count = self.nodes(name, capacity_type)
-            nodes.append((name, capacity_type, count))
-            idle[name] = idle.get(name, 0) + count * pool.gpus_per_node - used
-            committed = pool.committed_nodes if capacity_type is CapacityType.ON_DEMAND else 0
-            price = next(o.price_per_node_hour for o in pool.offerings if o.capacity_type is capacity_type)
-            bought = price * max(0, count - committed)
-            for service, gpus in by_service.items():
-                costs[service] = costs.get(service, 0.0) + bought * gpus / used
-        return costs, nodes, idle
-
-
-def usage_of(problem: Problem, replicas: Mapping[str, int]) -> Usage:
-    """GPUs that a count of replicas uses."""
-    gpus: dict[PoolCapacity, int] = {}
-    for variant in problem.variants:
-        key = (variant.pool, variant.capacity_type)
-        gpus[key] = gpus.get(key, 0) + variant.gpus * replicas.get(variant.name, 0)
-    return Usage(problem.service, tuple((pool, kind, count) for (pool, kind), count in sorted(gpus.items())))
-
-
 def allocate_all(
-    problems: Iterable[Problem], pools: Iterable[Pool], fixed: Iterable[Usage] = (), options: Options | None = None
+    problems: Iterable[Problem],
+    pools: Iterable[Pool],
+    fixed: Iterable[Usage] = (),
+    options: Options | None = None,
+    start: Prices | None = None,
 ) -> JointAllocation:
-    """Solve each problem in order of its service's name against what is left.
+    """The cheapest allocations of all services together, within what the pools have.
 
     Args:
         problems: their supplies are replaced by what the pools have left.
         pools: every pool that a problem names.
         fixed: what services use that are not to change; set aside first.
         options: of the solver.
+        start: prices to begin with, say `pool_prices` of the last cycle.
     """
-    ledger = Ledger(pools)
+    options = options or Options()
+    by_name = {pool.name: pool for pool in pools}
+    ledger = Ledger(by_name.values())
     for usage in fixed:
         ledger.take(usage)
-    allocations: list[tuple[str, Allocation]] = []
     ordered = sorted(problems, key=lambda problem: problem.service)
+    made = _Joint(by_name, ledger, options, start or {})
     for problem in ordered:
         # What must not be taken away is no capacity for others, whoever is solved first.
         ledger.take(usage_of(problem, {variant.name: variant.at_least for variant in problem.variants}))
-    for problem in ordered:
-        ledger.release(problem.service)
-        current = replace(problem, supplies=tuple(ledger.supply(supply) for supply in problem.supplies))
-        allocation = allocate(current, options)
+    for group in _groups(ordered, by_name):
+        if len(group) == 1:
+            made.alone(group[0])
+        else:
+            made.together(group)
+    settled = ledger.settle([problem.service for problem in ordered])
+    bound = made.bound + sum(made.alone_bounds.values())
+    return JointAllocation(
+        tuple((problem.service, made.allocations[problem.service]) for problem in ordered),
+        tuple(settled.nodes),
+        tuple(sorted(settled.costs.items())),
+        tuple(sorted(settled.idle.items())),
+        min(bound, sum(settled.costs[problem.service] for problem in ordered)),
+        tuple(sorted((pool, kind, price) for (pool, kind), price in made.prices.items())),
+    )
+
+
+def _couples(pool: Pool) -> bool:
+    """Whether what one service uses of the pool matters to another."""
+    capped = pool.max_nodes is not None or any(offering.max_nodes is not None for offering in pool.offerings)
+    return capped or pool.gpus_per_node > 1 or pool.committed_nodes > 0
+
+
+def _groups(problems: Sequence[Problem], pools: Mapping[str, Pool]) -> list[list[Problem]]:
+    """Services that are coupled, directly or through others; in the order of their first names."""
+    group_of: dict[str, list[Problem]] = {}
+    by_pool: dict[str, list[Problem]] = {}
+    for problem in problems:
+        mine = [problem]
+        group_of[problem.service] = mine
+        for supply in problem.supplies:
+            if not _couples(pools[supply.pool]):
+                continue
+            other = by_pool.setdefault(supply.pool, mine)
+            if other is not mine:
+                other += mine
+                for member in mine:
+                    group_of[member.service] = other
+                for name, group in by_pool.items():
+                    if group is mine:
+                        by_pool[name] = other
+                mine = other
+    unique = {id(group): sorted(group, key=lambda problem: problem.service) for group in group_of.values()}
+    return sorted(unique.values(), key=lambda group: group[0].service)
+
+
+class _Joint:
+    """Allocations as they are made."""
+
+    def __init__(self, pools: Mapping[str, Pool], ledger: Ledger, options: Options, start: Prices) -> None:
+        self._pools = pools
+        self._ledger = ledger
+        self._options = options
+        self._start = start
+        self.allocations: dict[str, Allocation] = {}
+        self.alone_bounds: dict[str, float] = {}
+        self.bound = 0.0
+        self.prices: dict[tuple[str, CapacityType], float] = {}
+
+    def alone(self, problem: Problem) -> Allocation:
+        """Solve one service against what is left, and take what it uses."""
+        self._ledger.release(problem.service)
+        allocation = allocate(self._ledger.rest(problem), self._options)
+        self._keep(problem, allocation)
+        self.alone_bounds[problem.service] = allocation.lower_bound_per_hour
+        return allocation
+
+    def together(self, group: list[Problem]) -> None:
+        """Coordinate services; where not all can be placed, those of a higher priority come first."""
+        if self._coordinated(group):
+            return
+        classes = sorted({problem.priority for problem in group}, reverse=True)
+        for priority in classes:
+            members = [problem for problem in group if problem.priority == priority]
+            if len(classes) == 1 or len(members) == 1 or not self._coordinated(members):
+                for problem in members:
+                    self.alone(problem)
+
+    def _keep(self, problem: Problem, allocation: Allocation) -> None:
+        stays = dict(allocation.replicas)
         if allocation.outcome is Outcome.IMPOSSIBLE:
             stays = {variant.name: max(variant.running, variant.at_least) for variant in problem.variants}
-        else:
-            stays = dict(allocation.replicas)
-        ledger.take(usage_of(problem, stays))
-        allocations.append((problem.service, allocation))
-    costs, nodes, idle = ledger.settle()
-    for service, _ in allocations:
-        costs.setdefault(service, 0.0)
-    return JointAllocation(tuple(allocations), tuple(nodes), tuple(sorted(costs.items())), tuple(sorted(idle.items())))
+        self._ledger.take(usage_of(problem, stays))
+        self.allocations[problem.service] = allocation
+
+    def _coordinated(self, group: list[Problem]) -> bool:
+        """Whether a checked plan for all of them was found; then it is taken."""
+        for problem in group:
+            self._ledger.release(problem.service)
+        rests = [self._ledger.rest(problem) for problem in group]
+        shared = _shared(rests, self._pools)
+        start = [self._start.get(key) for key in shared.keys]
+        known = [price for price in start if price is not None]
+        agreed = coordinate(rests, shared, self._options, known if len(known) == len(start) else None)
+        message = f"coordinated with {len(group) - 1} other services on shared pools; the bound is theirs together"
+        found: list[tuple[Problem, Allocation]] = []
+        for problem, rest, column in zip(group, rests, agreed.columns, strict=True):
+            made = None if column is None else allocation_of(rest, column.counts, self._options, message)
+            if made is None:
+                break
+            found.append((problem, made))
+            self._ledger.take(usage_of(problem, dict(made.replicas)))
+        if len(found) < len(group) or self._ledger.exceeded():
+            for problem in group:
+                floors = {variant.name: variant.at_least for variant in problem.variants}
+                self._ledger.take(usage_of(problem, floors))
+            return False
+        self._take(group, {problem.service: made for problem, made in found}, agreed.bound)
+        self.prices |= dict(zip(shared.keys, agreed.prices, strict=True))
+        return True
+
+    def _take(self, group: list[Problem], made: dict[str, Allocation], bound: float) -> None:
+        """Improve what the whole nodes allow, then write down what each pays."""
+        names = [problem.service for problem in group]
+        if len(group) <= POLISHED and self._total(names) > bound * (1 + self._options.relative_gap):
+            for problem in group:
+                made[problem.service] = self._improved(problem, made[problem.service], names)
+        total = self._total(names)
+        bound = min(max(bound, 0.0), total)
+        self.bound += bound
+        costs = self._ledger.settle(names).costs
+        for name in names:
+            part = bound / total if total > 0 else 1.0
+            self.allocations[name] = replace(
+                made[name], cost_per_hour=costs[name], lower_bound_per_hour=costs[name] * part
+            )
+
+    def _improved(self, problem: Problem, current: Allocation, names: list[str]) -> Allocation:
+        """What the service would take of what the others leave, if that makes all together cheaper."""
+        before = self._total(names)
+        self._ledger.release(problem.service)
+        other = allocate(self._ledger.rest(problem), self._options)
+        if other.outcome in (Outcome.OPTIMAL, Outcome.INCUMBENT, Outcome.FALLBACK) and other.served_fraction == 1.0:
+            self._ledger.take(usage_of(problem, dict(other.replicas)))
+            if self._total(names) < before - 1e-9:
+                return replace(other, messages=(*current.messages, *other.messages))
+        self._ledger.take(usage_of(problem, dict(current.replicas)))
+        return current
+
+    def _total(self, names: list[str]) -> float:
+        """$ per hour of some services together."""
+        costs = self._ledger.settle(names).costs
+        return sum(costs[name] for name in names)
+
+
+def _shared(problems: Sequence[Problem], pools: Mapping[str, Pool]) -> Shared:
+    """What several services may use of the pools that couple them."""
+    users: dict[str, int] = {}
+    for problem in problems:
+        for supply in problem.supplies:
+            users[supply.pool] = users.get(supply.pool, 0) + 1
+    supplies = {
+        supply.pool: supply
+        for problem in problems
+        for supply in problem.supplies
+        if users[supply.pool] > 1 and _couples(pools[supply.pool])
+    }
+    lots = [
+        Lot(
+            supply.pool,
+            kind,
+            supply.gpus_per_node,
+            price,
+            supply.spare(kind),
+            supply.committed(kind),
+            dict(supply.available).get(kind),
+        )
+        for _, supply in sorted(supplies.items())
+        for kind, price in supply.prices
+    ]
+    return Shared(tuple(lots), {name: supply.nodes_left for name, supply in sorted(supplies.items())})

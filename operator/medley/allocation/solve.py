@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from medley.allocation.backends.answer import Options, SolveStatus
-from medley.allocation.backends.milp import RawSolution, Shares, solve, solve_most
+from medley.allocation.backends.milp import RawSolution, Shares, solve, solve_most, with_shares
 from medley.allocation.bill import Bill, PoolCapacity, replica_price
 from medley.allocation.check import (
     cost_per_hour,
@@ -70,6 +70,20 @@ def allocate(problem: Problem, options: Options | None = None) -> Allocation:
     if problem.survive_loss_of is not None:
         return _without_spare(problem, options, messages)
     return _without_full_plan(problem, steering, options, best_gpu, best_single, messages, solve_ms)
+
+
+def allocation_of(problem: Problem, counts: tuple[int, ...], options: Options, message: str) -> Allocation | None:
+    """The checked allocation with counts chosen elsewhere; None if they fail the re-check."""
+    steering = steer(problem)
+    best_gpu, best_single = _best_single(problem, steering, options)
+    messages = [message]
+    raw = with_shares(problem, steering, counts)
+    plan = _checked(problem, steering, raw, messages)
+    if plan is None:
+        return None
+    return _allocation(
+        problem, steering, Outcome.OPTIMAL, plan, 0.0, best_gpu, best_single, messages=messages, solve_ms=raw.solve_ms
+    )
 
 
 def _without_spare(problem: Problem, options: Options, messages: list[str]) -> Allocation:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from medley.allocation.assemble import Assembled, assemble, variant_name, with_floor
 from medley.allocation.backends.answer import Options
 from medley.allocation.check import limits_broken
-from medley.allocation.joint import JointAllocation, Usage, allocate_all, usage_of
+from medley.allocation.joint import JointAllocation, allocate_all
+from medley.allocation.ledger import Usage, usage_of
 from medley.allocation.problem import Allocation, Outcome, Problem, Variant
 from medley.cycle.decision import Claim, Decision, PoolDecision, ServiceDecision, VariantTarget
 from medley.cycle.findings import findings, unusable

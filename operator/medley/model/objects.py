@@ -71,11 +71,15 @@ class ServiceKey:
 
 @dataclass(frozen=True, slots=True)
 class Offering:
-    """One way to buy a pool's nodes; price in $ per node-hour."""
+    """One way to buy a pool's nodes; price in $ per node-hour.
+
+    `max_nodes`: nodes of this offering that can be had, such as a quota, or 0 in a stockout; None: as many as the pool.
+    """
 
     capacity_type: CapacityType
     price_per_node_hour: float
     zones: tuple[str, ...] = ()
+    max_nodes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

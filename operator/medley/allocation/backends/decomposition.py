@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,9 +29,6 @@ ROUNDS = 60
 
 FITS = 1e-6
 """Replicas, relative and absolute, by which a proposal may fall short and still carries the traffic."""
-
-Judge = Callable[[tuple[int, ...]], float | None]
-"""The objective of counts, in $ per hour; None if they break a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +59,7 @@ class Decomposition:
         self.fraction = fraction
         self.prices = np.array([replica_price(problem, variant) for variant in problem.variants])
         self.prices = np.maximum(self.prices, 1e-3 * self.prices.max(initial=1.0))
-        types = [variant.capacity_type for variant in problem.variants]
-        self._traffic = Traffic.of(steering, types, problem.max_spot_fraction)
+        self._traffic = traffic_of(problem, steering)
         # Nobody splits in mode Service, and there is nothing to split without traffic.
         steered = problem.routing is not RoutingMode.SERVICE and bool(steering.lines)
         self._split = Split(self._traffic, self.prices) if steered else None
@@ -117,17 +113,12 @@ class Decomposition:
             seen.add(counts)
         return Found(SolveStatus.TIME_LIMIT, best, best_served, bound)
 
-    def shares(self, counts: tuple[int, ...]) -> list[Balance | None]:
-        """The most even split of each stage."""
-        return [
-            balance(self._traffic, np.array(stage.capacity(counts)), spot_limited=not stage.name)
-            for stage in self.built.stages
-        ]
-
     def _carried(self, counts: tuple[int, ...], proposed: float) -> float:
         """The fraction that counts can carry; where more was proposed, the cut that says so is added."""
         served = 1.0
-        for number, (stage, made) in enumerate(zip(self.built.stages, self.shares(counts), strict=True)):
+        for number, (stage, made) in enumerate(
+            zip(self.built.stages, splits(self._traffic, self.built.stages, counts), strict=True)
+        ):
             if made is None:
                 return 0.0
             most = min(1.0, 1.0 / max(made.peak * stage.share, 1e-12))
@@ -210,3 +201,14 @@ class Decomposition:
             self.cut(number, shortfall.weights, shortfall.spot_weight)
             worst = shortfall.lacking if worst is None else np.maximum(worst, shortfall.lacking)
         return worst
+
+
+def traffic_of(problem: Problem, steering: Steering) -> Traffic:
+    """The traffic of a problem as arrays."""
+    types = [variant.capacity_type for variant in problem.variants]
+    return Traffic.of(steering, types, problem.max_spot_fraction)
+
+
+def splits(traffic: Traffic, stages: Sequence[Stage], counts: Sequence[int]) -> list[Balance | None]:
+    """The most even split of each stage."""
+    return [balance(traffic, np.array(stage.capacity(counts)), spot_limited=not stage.name) for stage in stages]

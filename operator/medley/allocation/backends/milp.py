@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from medley.allocation.backends.answer import Backend, Options, SolveStatus
 from medley.allocation.backends.counts import Aim
-from medley.allocation.backends.decomposition import Decomposition
+from medley.allocation.backends.decomposition import Decomposition, splits, traffic_of
 from medley.allocation.backends.direct import build_direct
 from medley.allocation.backends.search import cheapest
 from medley.allocation.backends.split import Balance
@@ -46,21 +46,24 @@ def solve(problem: Problem, steering: Steering, options: Options, fraction: floa
         return _solve_directly(problem, steering, options, fraction, started)
     search = Decomposition(problem, steering, Aim.CHEAPEST, fraction)
     found = cheapest(search, options, Bill(problem).judged)
-    return _solution(problem, steering, search, found.status, found.counts, fraction, found.bound, started)
+    return _solution(problem, steering, found.status, found.counts, fraction, found.bound, started)
 
 
 def solve_most(problem: Problem, steering: Steering, options: Options) -> RawSolution:
     """The largest fraction of the demand that limits allow, whatever it costs (`bound` says nothing)."""
     started = time.perf_counter()
-    search = Decomposition(problem, steering, Aim.MOST)
-    found = search.most(options)
-    return _solution(problem, steering, search, found.status, found.counts, found.served, -math.inf, started)
+    found = Decomposition(problem, steering, Aim.MOST).most(options)
+    return _solution(problem, steering, found.status, found.counts, found.served, -math.inf, started)
+
+
+def with_shares(problem: Problem, steering: Steering, counts: tuple[int, ...]) -> RawSolution:
+    """The shares that go with counts which somebody else has chosen."""
+    return _solution(problem, steering, SolveStatus.OPTIMAL, counts, 1.0, -math.inf, time.perf_counter())
 
 
 def _solution(
     problem: Problem,
     steering: Steering,
-    search: Decomposition,
     status: SolveStatus,
     counts: tuple[int, ...] | None,
     served: float,
@@ -69,20 +72,16 @@ def _solution(
 ) -> RawSolution:
     if counts is None:
         return RawSolution(status, bound=bound, solve_ms=_ms(started))
-    replicas = {variant.name: count for variant, count in zip(problem.variants, counts, strict=True)}
+    stages = stages_of(problem)
     if problem.routing is RoutingMode.SERVICE:
-        splits = [_even(problem, steering, stage, counts) for stage in stages_of(problem)]
+        shares = [_even(problem, steering, stage, counts) for stage in stages]
     else:
-        splits = [_shares(problem, made) for made in search.shares(counts)]
+        shares = [_shares(problem, made) for made in splits(traffic_of(problem, steering), stages, counts)]
     return RawSolution(
         status,
-        tuple(replicas.items()),
-        tuple(splits[0].items()),
-        tuple(
-            (stage.name, tuple(split.items()))
-            for stage, split in zip(stages_of(problem)[1:], splits[1:], strict=True)
-            if split
-        ),
+        tuple((variant.name, count) for variant, count in zip(problem.variants, counts, strict=True)),
+        tuple(shares[0].items()),
+        tuple((stage.name, tuple(rows.items())) for stage, rows in zip(stages[1:], shares[1:], strict=True) if rows),
         served,
         bound,
         _ms(started),

@@ -41,7 +41,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """Ways to serve a service, the best at the prices asked first (none: limits allow none), and a bound of the best."""
+    """Ways to serve a service, the best at these prices first (none: limits allow none), and a bound of the best."""
 
     columns: tuple[Column, ...]
     bound: float
