@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from medley.allocation.backends.answer import Options
+from medley.allocation.backends.crew import crew_for
 from medley.allocation.backends.highs import minimise
-from medley.allocation.backends.pricing import Column, Pricer
+from medley.allocation.backends.pricing import Column, Priced
 from medley.allocation.backends.program import INFINITY, Program, Terms
 from medley.allocation.bill import PoolCapacity
 from medley.allocation.problem import Problem
@@ -125,13 +126,21 @@ class _Pool:
     alone: list[float]
     seen: set[tuple[int, tuple[int, ...]]] = field(default_factory=set)
 
-    def add(self, service: int, column: Column) -> bool:
-        """Whether it is a new one."""
-        if (service, column.counts) in self.seen:
-            return False
-        self.seen.add((service, column.counts))
-        self.columns[service].append(column)
-        return True
+    def listen(self, answers: Sequence[Priced], shared: Shared) -> tuple[float, bool]:
+        """Keep the answers; what the services pay at least, and whether any answer is new."""
+        pay, fresh = 0.0, False
+        for number, priced in enumerate(answers):
+            if not priced.columns:
+                continue
+            pay += max(0.0, priced.bound)
+            if not self.columns[number]:
+                self.alone[number] = max(priced.columns[0].cost_at(shared.list_prices), 1e-3)
+            for column in priced.columns:
+                if (number, column.counts) not in self.seen:
+                    self.seen.add((number, column.counts))
+                    self.columns[number].append(column)
+                    fresh = True
+        return pay, fresh
 
 
 def coordinate(
@@ -145,36 +154,31 @@ def coordinate(
         options: gap of the whole; the time limit is for each service's question, and for the last program.
         start: prices to begin with, say those of the last cycle; list prices if None.
     """
+    near_start = start is not None or len(problems) >= 2 * SAMPLE
     if start is None:
         start = _sampled(problems, shared, options) if len(problems) >= 2 * SAMPLE else shared.list_prices
-    pricers = [Pricer(problem, shared.keys) for problem in problems]
     made = _Pool([[] for _ in problems], [0.0] * len(problems))
     prices = best_prices = shared.capped(start)
     best_bound, gap, rounds = -math.inf, COARSE, 0
     deadline = time.perf_counter() + options.time_limit_s * (10 + len(problems))
-    while rounds < ROUNDS:
-        rounds += 1
-        fine = gap <= FINE
-        question = Options(gap, options.time_limit_s)
-        bound, fresh = -shared.earned(prices), False
-        for number, pricer in enumerate(pricers):
-            priced = pricer.ask(prices, question)
-            if not priced.columns:
-                continue
-            bound += max(0.0, priced.bound)
-            if not made.columns[number]:
-                made.alone[number] = max(priced.columns[0].cost_at(shared.list_prices), 1e-3)
-            for column in priced.columns:
-                fresh |= made.add(number, column)
-        if bound > best_bound:
-            best_bound, best_prices = bound, prices
-        relaxed, prices = _relaxation(made, shared)
-        prices = shared.capped(prices)
-        left = relaxed / best_bound - 1.0 if best_bound > 0.0 else math.inf
-        if (fine and not fresh) or left <= 0.7 * options.relative_gap or time.perf_counter() > deadline:
-            break
-        # While prices still move, coarse answers do; a bound needs fine ones.
-        gap = min(COARSE, max(FINE, left / 8))
+    with crew_for(problems, shared.keys) as crew:
+        while rounds < ROUNDS:
+            rounds += 1
+            bound, fresh = made.listen(crew.ask(prices, Options(gap, options.time_limit_s)), shared)
+            bound -= shared.earned(prices)
+            if bound > best_bound:
+                best_bound, best_prices = bound, prices
+            relaxed, prices = _relaxation(made, shared)
+            prices = shared.capped(prices)
+            if near_start and rounds == 1:
+                # One answer each gives wild duals where the first prices were good ones: stay near (Wentges 1997).
+                prices = [0.7 * best + 0.3 * dual for best, dual in zip(best_prices, prices, strict=True)]
+            left = relaxed / best_bound - 1.0 if best_bound > 0.0 else math.inf
+            at_rest = gap <= FINE and not fresh
+            if at_rest or left <= 0.9 * options.relative_gap or time.perf_counter() > deadline:
+                break
+            # While prices still move, coarse answers do; a bound needs fine ones.
+            gap = min(COARSE, max(FINE, left / 8))
     return Coordinated(tuple(_picked(made, shared, options)), tuple(best_prices), best_bound, rounds)
 
 
@@ -194,7 +198,8 @@ def _sampled(problems: Sequence[Problem], shared: Shared, options: Options) -> S
         ),
         nodes_left={pool: None if left is None else left // step for pool, left in shared.nodes_left.items()},
     )
-    return coordinate(problems[::step], part, options, shared.list_prices).prices
+    fine = replace(options, relative_gap=options.relative_gap / 8)
+    return coordinate(problems[::step], part, fine, shared.list_prices).prices
 
 
 def _relaxation(made: _Pool, shared: Shared) -> tuple[float, list[float]]:

@@ -174,10 +174,9 @@ def _add_even_traffic(built: Counts, problem: Problem, steering: Steering, stage
 def _add_nodes(built: Counts, problem: Problem, aim: Aim) -> None:
     """Node rows with their cost, pool limits and the budget row."""
     program = built.program
-    priced = aim is Aim.CHEAPEST
     charge: Terms = []
     for supply in problem.supplies:
-        nodes: Terms = []
+        taken: Terms = []
         for capacity_type, price in supply.prices:
             gpus: Terms = [
                 (built.count[j], float(variant.gpus))
@@ -186,43 +185,44 @@ def _add_nodes(built: Counts, problem: Problem, aim: Aim) -> None:
             ]
             if not gpus:
                 continue
-            most = dict(supply.available).get(capacity_type)
-            node = program.column(0.0, INFINITY if most is None else float(most), whole=True)
-            program.row(-INFINITY, [*gpus, (node, -float(supply.gpus_per_node))], float(supply.spare(capacity_type)))
-            nodes.append((node, 1.0))
-            bought = _add_purchase(program, supply, capacity_type, price, node, gpus, priced)
-            if supply.exclusive and bought is not None:
-                charge.append((bought, price))
+            nodes = _nodes(program, supply, capacity_type, gpus)
+            taken += nodes
+            bought = _bought(program, supply, capacity_type, nodes)
+            if aim is Aim.CHEAPEST:
+                per_gpu = dict(supply.gpu_prices).get(capacity_type)
+                for column, number in bought if per_gpu is None else gpus:
+                    program.cost[column] += (price if per_gpu is None else per_gpu) * number
+            if supply.exclusive and not supply.gpu_prices:
+                charge += [(column, price * number) for column, number in bought]
             else:
                 charge += [(column, price / supply.gpus_per_node * number) for column, number in gpus]
-        if supply.nodes_left is not None and nodes:
-            program.row(-INFINITY, nodes, float(supply.nodes_left))
+        if supply.nodes_left is not None and taken:
+            program.row(-INFINITY, taken, float(supply.nodes_left))
     if problem.max_hourly_cost is not None and charge:
         program.row(-INFINITY, charge, problem.max_hourly_cost)
 
 
-def _add_purchase(
-    program: Program,
-    supply: Supply,
-    capacity_type: CapacityType,
-    price: float,
-    node: int,
-    gpus: Terms,
-    priced: bool,
-) -> int | None:
-    """What nodes beyond the committed ones cost; the column of nodes bought, or None where GPUs are charged."""
-    if supply.gpu_prices:
-        per_gpu = dict(supply.gpu_prices)[capacity_type]
-        for column, number in gpus:
-            program.cost[column] += per_gpu * number * priced
-        return None
+def _nodes(program: Program, supply: Supply, capacity_type: CapacityType, gpus: Terms) -> Terms:
+    """Nodes beyond those taken already: a column of their own, or just the GPUs where each node has one."""
+    most = dict(supply.available).get(capacity_type)
+    spare = supply.spare(capacity_type)
+    if supply.gpus_per_node == 1 and not spare:
+        if most is not None:
+            program.row(-INFINITY, gpus, float(most))
+        return gpus
+    node = program.column(0.0, INFINITY if most is None else float(most), whole=True)
+    program.row(-INFINITY, [*gpus, (node, -float(supply.gpus_per_node))], float(spare))
+    return [(node, 1.0)]
+
+
+def _bought(program: Program, supply: Supply, capacity_type: CapacityType, nodes: Terms) -> Terms:
+    """Nodes that cost something: those beyond the committed ones."""
     committed = supply.committed(capacity_type)
-    if not committed:
-        program.cost[node] += price * priced
-        return node
-    bought = program.column(0.0, INFINITY, cost=price * priced)
-    program.row(-committed, [(bought, 1.0), (node, -1.0)], INFINITY)
-    return bought
+    if not committed or supply.gpu_prices:
+        return nodes
+    bought = program.column(0.0, INFINITY)
+    program.row(-float(committed), [(bought, 1.0), *((column, -number) for column, number in nodes)], INFINITY)
+    return [(bought, 1.0)]
 
 
 def _add_starts(built: Counts, problem: Problem) -> None:
