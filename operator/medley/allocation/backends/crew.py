@@ -21,8 +21,8 @@ from medley.allocation.backends.pricing import Priced, Pricer
 from medley.allocation.bill import PoolCapacity
 from medley.allocation.problem import Problem
 
-WORTHWHILE = 200
-"""Services from which on starting processes (half a second) pays."""
+WORTHWHILE = {"fork": 40, "spawn": 300}
+"""Services from which on starting processes pays: a fork takes milliseconds, a new interpreter about a second."""
 
 
 class Crew(Protocol):
@@ -46,9 +46,11 @@ class Crew(Protocol):
 def crew_for(problems: Sequence[Problem], lots: Sequence[PoolCapacity]) -> Crew:
     """A crew on all cores for many services, in this process for few."""
     cores = len(os.sched_getaffinity(0))
-    if cores < 2 or len(problems) < WORTHWHILE or multiprocessing.parent_process() is not None:
+    # A process with other threads must not be forked: a lock that one of them holds would stay locked.
+    method = "fork" if threading.active_count() == 1 else "spawn"
+    if cores < 2 or len(problems) < WORTHWHILE[method] or multiprocessing.parent_process() is not None:
         return _Inline(problems, lots)
-    return _Processes(problems, lots, cores)
+    return _Processes(problems, lots, cores, method)
 
 
 class _Inline:
@@ -70,10 +72,9 @@ class _Inline:
 class _Processes:
     """One process a core, with every n-th service."""
 
-    def __init__(self, problems: Sequence[Problem], lots: Sequence[PoolCapacity], cores: int) -> None:
+    def __init__(self, problems: Sequence[Problem], lots: Sequence[PoolCapacity], cores: int, method: str) -> None:
         self._count = len(problems)
-        # A process with other threads must not be forked: a lock that one of them holds would stay locked.
-        context = multiprocessing.get_context("fork" if threading.active_count() == 1 else "spawn")
+        context = multiprocessing.get_context(method)
         self._links: list[Connection] = []
         self._processes = []
         for first in range(cores):
