@@ -18,6 +18,7 @@ from medley.model.errors import UserError
 from medley.model.objects import (
     API_VERSION,
     CapacityType,
+    LossKind,
     Mode,
     Offering,
     Pool,
@@ -150,6 +151,9 @@ def to_service(manifest: Manifest) -> tuple[Service, EngineSpec]:
             None if scaling.max_hourly_cost is None else float(scaling.max_hourly_cost),
             scaling.headroom_percent / 100.0,
             scaling.min_mix_saving_percent / 100.0,
+            None if scaling.max_spot_percent is None else scaling.max_spot_percent / 100.0,
+            None if scaling.survive_loss_of is None else LossKind(scaling.survive_loss_of),
+            scaling.priority,
         ),
         routing=RoutingMode(spec.routing.mode),
         static_points=None
@@ -206,7 +210,8 @@ def to_pool(manifest: Manifest) -> Pool:
                 field=field,
                 fix="Use committedNodes for nodes that are already paid for",
             )
-        offerings.append(Offering(kind, price, tuple(offering.zones or ()) if offering else ()))
+        zones = tuple(offering.zones or ()) if offering else ()
+        offerings.append(Offering(kind, price, zones, offering.max_nodes if offering else None))
     scale = spec.provider.scale
     if spec.node_selector is not None:
         selector = dict(spec.node_selector)

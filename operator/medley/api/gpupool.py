@@ -17,6 +17,9 @@ class OfferingSpec(ApiModel):
     price_per_node_hour: Price | None = Field(
         None, description="Price of one node in $ per hour, as a string. Unset: the catalogue's list price."
     )
+    max_nodes: int | None = Field(
+        None, ge=0, le=100_000, description="Nodes of this offering that can be had: a quota, or 0 in a stockout."
+    )
 
 
 class LimitsSpec(ApiModel):

@@ -59,6 +59,20 @@ class ScalingSpec(ApiModel):
     min_mix_saving_percent: Annotated[float, Field(ge=0, le=100)] = Field(
         3, description="A mix of GPU types is used only when it saves more than this over one type, in %."
     )
+    max_spot_percent: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        None, description="Most of the requests that may go to Spot capacity, in %. 0: no Spot at all. Unset: no limit."
+    )
+    survive_loss_of: Literal["Replica", "Pool", "Zone"] | None = Field(
+        None,
+        description="After each single loss of this kind the rest still carries the demand without headroom. "
+        "Unset: nothing is kept for it.",
+    )
+    priority: int = Field(
+        0,
+        ge=-1_000_000,
+        le=1_000_000,
+        description="When shared pools are short, services of a higher priority are served first.",
+    )
 
 
 class RoutingSpec(ApiModel):
