@@ -17,10 +17,10 @@ from medley.allocation.backends.answer import Options
 from medley.allocation.backends.crew import crew_for
 from medley.allocation.backends.highs import minimise
 from medley.allocation.backends.pricing import Column, Priced
-from medley.allocation.backends.program import INFINITY, Program, Terms
-from medley.allocation.bill import PoolCapacity
+from medley.allocation.backends.program import Program, Terms
+from medley.allocation.backends.together import add_lots
 from medley.allocation.problem import Problem
-from medley.model.objects import CapacityType
+from medley.allocation.shared import Shared
 
 ROUNDS = 40
 """Rounds of prices at most; five to fifteen are needed."""
@@ -34,71 +34,6 @@ COARSE, FINE = 0.004, 0.002
 UNPLACED = 20.0
 """Leaving a service out is charged this many times what it costs alone: scaled to the service, a flat charge would drop
 a large one before a small one (reference: solver.md §4)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lot:
-    """Nodes of one pool and capacity type that several services may use.
-
-    Attributes:
-        spare: idle GPUs on nodes that are taken already.
-        committed: nodes that cost nothing more.
-        available: nodes that can be had; None: no cap of its own.
-    """
-
-    pool: str
-    capacity_type: CapacityType
-    gpus_per_node: int
-    price: float
-    spare: int = 0
-    committed: int = 0
-    available: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What is shared: lots, and nodes left per pool (None: no limit)."""
-
-    lots: tuple[Lot, ...]
-    nodes_left: dict[str, int | None]
-
-    @property
-    def keys(self) -> list[PoolCapacity]:
-        """Pool and capacity type of each lot."""
-        return [(lot.pool, lot.capacity_type) for lot in self.lots]
-
-    @property
-    def list_prices(self) -> list[float]:
-        """$ per GPU-hour."""
-        return [lot.price / lot.gpus_per_node for lot in self.lots]
-
-    def earned(self, prices: Sequence[float]) -> float:
-        """What the pools earn at most at these prices, less what their nodes cost, in $ per hour: part of the bound."""
-        total = 0.0
-        for pool, left in self.nodes_left.items():
-            offers: list[tuple[float, float]] = []
-            for lot, price in zip(self.lots, prices, strict=True):
-                if lot.pool != pool:
-                    continue
-                total += price * lot.spare
-                most = INFINITY if lot.available is None else float(lot.available)
-                offers.append((price * lot.gpus_per_node, min(most, float(lot.committed))))
-                offers.append((price * lot.gpus_per_node - lot.price, max(0.0, most - lot.committed)))
-            room = INFINITY if left is None else float(left)
-            for gain, nodes in sorted(offers, reverse=True):
-                if gain <= 1e-12 or room <= 0.0:
-                    break
-                total += gain * min(nodes, room)
-                room -= min(nodes, room)
-        return total
-
-    def capped(self, prices: Sequence[float]) -> list[float]:
-        """Prices no higher than what an unlimited pool sells for: above, its gain would be without end."""
-        unlimited = [lot.available is None and self.nodes_left[lot.pool] is None for lot in self.lots]
-        return [
-            min(price, lot.price / lot.gpus_per_node) if free else price
-            for price, lot, free in zip(prices, self.lots, unlimited, strict=True)
-        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +96,7 @@ def coordinate(
     prices = best_prices = shared.capped(start)
     best_bound, gap, rounds = -math.inf, COARSE, 0
     deadline = time.perf_counter() + options.time_limit_s * (10 + len(problems))
-    with crew_for(problems, shared.keys) as crew:
+    with crew_for(problems, shared) as crew:
         while rounds < ROUNDS:
             rounds += 1
             bound, fresh = made.listen(crew.ask(prices, Options(gap, options.time_limit_s)), shared)
@@ -237,18 +172,4 @@ def _master(made: _Pool, shared: Shared, *, whole: bool) -> tuple[Program, list[
                     terms.append((number, float(gpus)))
         out = program.column(0.0, 1.0, cost=UNPLACED * alone)
         program.row(1.0, [*((number, 1.0) for number in numbers), (out, 1.0)], 1.0)
-    rows: list[int] = []
-    nodes: dict[str, Terms] = {}
-    for lot, terms in zip(shared.lots, used, strict=True):
-        most = INFINITY if lot.available is None else float(lot.available)
-        node = program.column(0.0, most, whole=whole)
-        bought = program.column(0.0, INFINITY, cost=lot.price)
-        program.row(-float(lot.committed), [(bought, 1.0), (node, -1.0)], INFINITY)
-        rows.append(len(program.row_lower))
-        program.row(-INFINITY, [*terms, (node, -float(lot.gpus_per_node))], float(lot.spare))
-        nodes.setdefault(lot.pool, []).append((node, 1.0))
-    for pool, taken in nodes.items():
-        left = shared.nodes_left[pool]
-        if left is not None:
-            program.row(-INFINITY, taken, float(left))
-    return program, chosen, rows
+    return program, chosen, add_lots(program, shared, used, whole=whole)

@@ -6,15 +6,22 @@ without limit can be bought by each for itself. Services that must not change ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from medley.allocation.backends.answer import Options
-from medley.allocation.coordination import Lot, Shared, coordinate
+from medley.allocation.backends.together import solve_together
+from medley.allocation.bill import Bill
+from medley.allocation.coordination import coordinate
 from medley.allocation.ledger import Ledger, Usage, usage_of
 from medley.allocation.problem import Allocation, Outcome, Problem
+from medley.allocation.shared import Lot, Shared
 from medley.allocation.solve import allocate, allocation_of
 from medley.model.objects import CapacityType, Pool
+
+TOGETHER, TOGETHER_VARIANTS = 8, 48
+"""Services, and variants of all of them, up to which nodes are counted for all at once where prices leave a gap."""
 
 POLISHED = 50
 """Services up to which each is solved once more against what the others leave, to use up the rest of whole nodes."""
@@ -76,7 +83,7 @@ def allocate_all(
     made = _Joint(by_name, ledger, options, start or {})
     for problem in ordered:
         # What must not be taken away is no capacity for others, whoever is solved first.
-        ledger.take(usage_of(problem, {variant.name: variant.at_least for variant in problem.variants}))
+        ledger.take(_floor_of(problem))
     for group in _groups(ordered, by_name):
         if len(group) == 1:
             made.alone(group[0])
@@ -92,6 +99,11 @@ def allocate_all(
         min(bound, sum(settled.costs[problem.service] for problem in ordered)),
         tuple(sorted((pool, kind, price) for (pool, kind), price in made.prices.items())),
     )
+
+
+def _floor_of(problem: Problem) -> Usage:
+    """What must not be taken away from a service now."""
+    return usage_of(problem, {variant.name: variant.at_least for variant in problem.variants})
 
 
 def _couples(pool: Pool) -> bool:
@@ -123,6 +135,26 @@ def _groups(problems: Sequence[Problem], pools: Mapping[str, Pool]) -> list[list
     return sorted(unique.values(), key=lambda group: group[0].service)
 
 
+@dataclass(frozen=True, slots=True)
+class _Agreement:
+    """Counts by service (None: not all could be placed), a bound of their cost together, and prices of shared GPUs."""
+
+    counts: list[tuple[int, ...]] | None
+    bound: float
+    prices: tuple[float, ...]
+
+
+def _charged(problems: Sequence[Problem], shared: Shared, counts: Sequence[tuple[int, ...]]) -> float:
+    """$ per hour of several services together, with the cost of getting there."""
+    total, taken = 0.0, [0] * len(shared.lots)
+    for problem, mine in zip(problems, counts, strict=True):
+        total += Bill(shared.freed(problem)).charged_per_hour(mine)
+        for lot, row in enumerate(shared.gpus_of(problem)):
+            taken[lot] += sum(gpus * count for gpus, count in zip(row, mine, strict=True))
+    nodes = shared.cost_per_hour(taken)
+    return math.inf if nodes is None else total + nodes
+
+
 class _Joint:
     """Allocations as they are made."""
 
@@ -148,12 +180,25 @@ class _Joint:
         """Coordinate services; where not all can be placed, those of a higher priority come first."""
         if self._coordinated(group):
             return
-        classes = sorted({problem.priority for problem in group}, reverse=True)
-        for priority in classes:
+        for priority in sorted({problem.priority for problem in group}, reverse=True):
             members = [problem for problem in group if problem.priority == priority]
-            if len(classes) == 1 or len(members) == 1 or not self._coordinated(members):
-                for problem in members:
+            # Those that prices would place among their equals, then the others with what is left.
+            placed = self._placed(members) if len(members) > 1 else []
+            if len(placed) < 2 or not self._coordinated(placed):
+                placed = []
+            for problem in members:
+                if problem not in placed:
                     self.alone(problem)
+
+    def _placed(self, members: list[Problem]) -> list[Problem]:
+        """Services that get what they need when capacity is short: leaving out costs each in proportion to its size."""
+        for problem in members:
+            self._ledger.release(problem.service)
+        rests = [self._ledger.rest(problem) for problem in members]
+        made = coordinate(rests, _shared(rests, self._pools), self._options)
+        for problem in members:
+            self._ledger.take(_floor_of(problem))
+        return [problem for problem, column in zip(members, made.columns, strict=True) if column is not None]
 
     def _keep(self, problem: Problem, allocation: Allocation) -> None:
         stays = dict(allocation.replicas)
@@ -168,30 +213,49 @@ class _Joint:
             self._ledger.release(problem.service)
         rests = [self._ledger.rest(problem) for problem in group]
         shared = _shared(rests, self._pools)
+        # What is cheapest from nothing gives the bound; what is done also counts the cost of change.
+        anew = self._agreed([replace(rest, change_cost=0.0) for rest in rests], shared)
+        plans = [anew.counts]
+        if any(rest.change_cost > 0.0 and any(v.running for v in rest.variants) for rest in rests):
+            plans.append(self._agreed(rests, shared).counts)
+        others = "one other service" if len(group) == 2 else f"{len(group) - 1} other services"
+        message = f"coordinated with {others} on shared pools; the bound is theirs together"
+        for counts in sorted(filter(None, plans), key=lambda counts: _charged(rests, shared, counts)):
+            found: dict[str, Allocation] = {}
+            for problem, rest, mine in zip(group, rests, counts, strict=True):
+                made = allocation_of(rest, mine, self._options, message)
+                if made is None:
+                    break
+                found[problem.service] = made
+                self._ledger.take(usage_of(problem, dict(made.replicas)))
+            if len(found) == len(group) and not self._ledger.exceeded():
+                self._take(group, found, anew.bound)
+                self.prices |= dict(zip(shared.keys, anew.prices, strict=True))
+                return True
+        for problem in group:
+            self._ledger.take(_floor_of(problem))
+        return False
+
+    def _agreed(self, problems: list[Problem], shared: Shared) -> _Agreement:
+        """What services agree on by prices; where that leaves a gap and they are few, by counting nodes together."""
         start = [self._start.get(key) for key in shared.keys]
         known = [price for price in start if price is not None]
-        agreed = coordinate(rests, shared, self._options, known if len(known) == len(start) else None)
-        message = f"coordinated with {len(group) - 1} other services on shared pools; the bound is theirs together"
-        found: list[tuple[Problem, Allocation]] = []
-        for problem, rest, column in zip(group, rests, agreed.columns, strict=True):
-            made = None if column is None else allocation_of(rest, column.counts, self._options, message)
-            if made is None:
-                break
-            found.append((problem, made))
-            self._ledger.take(usage_of(problem, dict(made.replicas)))
-        if len(found) < len(group) or self._ledger.exceeded():
-            for problem in group:
-                floors = {variant.name: variant.at_least for variant in problem.variants}
-                self._ledger.take(usage_of(problem, floors))
-            return False
-        self._take(group, {problem.service: made for problem, made in found}, agreed.bound)
-        self.prices |= dict(zip(shared.keys, agreed.prices, strict=True))
-        return True
+        made = coordinate(problems, shared, self._options, known if len(known) == len(start) else None)
+        counts = [column.counts for column in made.columns if column is not None]
+        placed = counts if len(counts) == len(problems) else None
+        size = sum(len(problem.variants) for problem in problems)
+        gap = math.inf if placed is None else _charged(problems, shared, placed) / max(made.bound, 1e-9) - 1.0
+        if gap <= self._options.relative_gap or len(problems) > TOGETHER or size > TOGETHER_VARIANTS:
+            return _Agreement(placed, made.bound, made.prices)
+        limit_s = self._options.time_limit_s * len(problems)
+        both, found = solve_together(problems, shared, placed, replace(self._options, time_limit_s=limit_s))
+        return _Agreement(both or placed, max(made.bound, found.bound if both else -math.inf), made.prices)
 
     def _take(self, group: list[Problem], made: dict[str, Allocation], bound: float) -> None:
         """Improve what the whole nodes allow, then write down what each pays."""
         names = [problem.service for problem in group]
-        if len(group) <= POLISHED and self._total(names) > bound * (1 + self._options.relative_gap):
+        still = all(problem.change_cost <= 0.0 for problem in group)
+        if still and len(group) <= POLISHED and self._total(names) > bound * (1 + self._options.relative_gap):
             for problem in group:
                 made[problem.service] = self._improved(problem, made[problem.service], names)
         total = self._total(names)

@@ -70,7 +70,8 @@ def print_plan(plan: dict[str, Any], console: Console) -> None:
     """The plan as a table a service."""
     for service in plan["services"]:
         single = service["bestSingleCostPerHour"]
-        saved = f"{1 - service['costPerHour'] / single:.1%}" if single else "-"
+        # Adding 0 turns the -0.0 of rounding into 0.
+        saved = f"{round(1 - service['costPerHour'] / single, 3) + 0.0:.1%}" if single else "-"
         table = Table(
             title=f"{service['namespace']}/{service['name']}: {service['ratePerSecond']:.2f} req/s, "
             f"× {service['demandFactor']:.2f} headroom, routing {service['routing']}",

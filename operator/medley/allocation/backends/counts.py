@@ -49,9 +49,14 @@ class Counts:
     used: dict[int, int] = field(default_factory=dict)
 
 
-def build_counts(problem: Problem, steering: Steering, aim: Aim, fraction: float = 1.0) -> Counts:
-    """The program in the counts; `fraction` of the demand must be served where the aim is the cheapest way."""
-    program = Program()
+def build_counts(
+    problem: Problem, steering: Steering, aim: Aim, fraction: float = 1.0, program: Program | None = None
+) -> Counts:
+    """The program in the counts, or what a service adds to one.
+
+    `fraction` of the demand must be served where the aim is the cheapest way.
+    """
+    program = Program() if program is None else program
     stages = stages_of(problem)
     most = _most_replicas(problem, steering, stages)
     count = []

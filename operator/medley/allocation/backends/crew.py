@@ -18,8 +18,8 @@ from typing import Protocol
 
 from medley.allocation.backends.answer import Options
 from medley.allocation.backends.pricing import Priced, Pricer
-from medley.allocation.bill import PoolCapacity
 from medley.allocation.problem import Problem
+from medley.allocation.shared import Shared
 
 WORTHWHILE = {"fork": 40, "spawn": 300}
 """Services from which on starting processes pays: a fork takes milliseconds, a new interpreter about a second."""
@@ -43,19 +43,19 @@ class Crew(Protocol):
         ...
 
 
-def crew_for(problems: Sequence[Problem], lots: Sequence[PoolCapacity]) -> Crew:
+def crew_for(problems: Sequence[Problem], shared: Shared) -> Crew:
     """A crew on all cores for many services, in this process for few."""
     cores = len(os.sched_getaffinity(0))
     # A process with other threads must not be forked: a lock that one of them holds would stay locked.
     method = "fork" if threading.active_count() == 1 else "spawn"
     if cores < 2 or len(problems) < WORTHWHILE[method] or multiprocessing.parent_process() is not None:
-        return _Inline(problems, lots)
-    return _Processes(problems, lots, cores, method)
+        return _Inline(problems, shared)
+    return _Processes(problems, shared, cores, method)
 
 
 class _Inline:
-    def __init__(self, problems: Sequence[Problem], lots: Sequence[PoolCapacity]) -> None:
-        self._pricers = [Pricer(problem, lots) for problem in problems]
+    def __init__(self, problems: Sequence[Problem], shared: Shared) -> None:
+        self._pricers = [Pricer(problem, shared) for problem in problems]
 
     def ask(self, prices: Sequence[float], options: Options) -> list[Priced]:
         return [pricer.ask(prices, options) for pricer in self._pricers]
@@ -72,14 +72,14 @@ class _Inline:
 class _Processes:
     """One process a core, with every n-th service."""
 
-    def __init__(self, problems: Sequence[Problem], lots: Sequence[PoolCapacity], cores: int, method: str) -> None:
+    def __init__(self, problems: Sequence[Problem], shared: Shared, cores: int, method: str) -> None:
         self._count = len(problems)
         context = multiprocessing.get_context(method)
         self._links: list[Connection] = []
         self._processes = []
         for first in range(cores):
             ours, theirs = context.Pipe()
-            arguments = (theirs, problems[first::cores], lots)
+            arguments = (theirs, problems[first::cores], shared)
             process = context.Process(target=_serve, args=arguments, daemon=True)  # type: ignore[attr-defined]
             process.start()
             theirs.close()
@@ -112,9 +112,9 @@ class _Processes:
                 process.join()
 
 
-def _serve(link: Connection, problems: Sequence[Problem], lots: Sequence[PoolCapacity]) -> None:
+def _serve(link: Connection, problems: Sequence[Problem], shared: Shared) -> None:
     """The life of a process: until it is told to stop, or the other end is closed."""
-    crew = _Inline(problems, lots)
+    crew = _Inline(problems, shared)
     with contextlib.suppress(EOFError, OSError):
         while (question := link.recv()) is not None:
             link.send(crew.ask(*question))

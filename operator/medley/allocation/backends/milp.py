@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 
 from medley.allocation.backends.answer import Backend, Options, SolveStatus
+from medley.allocation.backends.block import splits, traffic_of
 from medley.allocation.backends.counts import Aim
-from medley.allocation.backends.decomposition import Decomposition, splits, traffic_of
+from medley.allocation.backends.decomposition import Decomposition
 from medley.allocation.backends.direct import build_direct
 from medley.allocation.backends.search import cheapest
 from medley.allocation.backends.split import Balance
@@ -44,7 +45,7 @@ def solve(problem: Problem, steering: Steering, options: Options, fraction: floa
     started = time.perf_counter()
     if options.backend is Backend.CBC:
         return _solve_directly(problem, steering, options, fraction, started)
-    search = Decomposition(problem, steering, Aim.CHEAPEST, fraction)
+    search = Decomposition.of(problem, steering, Aim.CHEAPEST, fraction)
     found = cheapest(search, options, Bill(problem).judged)
     return _solution(problem, steering, found.status, found.counts, fraction, found.bound, started)
 
@@ -52,7 +53,7 @@ def solve(problem: Problem, steering: Steering, options: Options, fraction: floa
 def solve_most(problem: Problem, steering: Steering, options: Options) -> RawSolution:
     """The largest fraction of the demand that limits allow, whatever it costs (`bound` says nothing)."""
     started = time.perf_counter()
-    found = Decomposition(problem, steering, Aim.MOST).most(options)
+    found = Decomposition.of(problem, steering, Aim.MOST).most(options)
     return _solution(problem, steering, found.status, found.counts, found.served, -math.inf, started)
 
 

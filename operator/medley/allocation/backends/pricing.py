@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from medley.allocation.backends.answer import Options
 from medley.allocation.backends.decomposition import Decomposition
 from medley.allocation.backends.search import cheapest
-from medley.allocation.bill import Bill, PoolCapacity
+from medley.allocation.bill import Bill
 from medley.allocation.problem import Problem
 from medley.allocation.routing import Steering, steer
+from medley.allocation.shared import Shared
 from medley.allocation.single import Singles
 
 
@@ -50,29 +51,13 @@ class Priced:
 class Pricer:
     """A service that can be asked what it would use."""
 
-    def __init__(self, problem: Problem, lots: Sequence[PoolCapacity]) -> None:
-        """`lots`: pool and capacity type of the shared GPUs, in the order of the prices to come."""
-        pools = {pool for pool, _ in lots}
-        self.problem = replace(
-            problem,
-            supplies=tuple(
-                replace(supply, gpu_prices=tuple((kind, 0.0) for kind, _ in supply.prices))
-                if supply.pool in pools
-                else supply
-                for supply in problem.supplies
-            ),
-        )
+    def __init__(self, problem: Problem, shared: Shared) -> None:
+        self.problem = shared.freed(problem)
         self.steering: Steering = steer(problem)
-        self._program = Decomposition(self.problem, self.steering)
+        self._program = Decomposition.of(self.problem, self.steering)
         self._bill = Bill(self.problem)
         self._singles = Singles(self.problem, self.steering)
-        self._gpus = np.array(
-            [
-                [variant.gpus * ((variant.pool, variant.capacity_type) == lot) for variant in problem.variants]
-                for lot in lots
-            ],
-            dtype=float,
-        ).reshape(len(lots), len(problem.variants))
+        self._gpus = np.array(shared.gpus_of(problem), dtype=float).reshape(len(shared.lots), len(problem.variants))
 
     def ask(self, prices: Sequence[float], options: Options) -> Priced:
         """What it would use at these prices per GPU-hour."""

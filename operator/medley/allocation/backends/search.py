@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from medley.allocation.backends.answer import Answer, Options, SolveStatus
-from medley.allocation.backends.decomposition import FITS, Decomposition, Found
+from medley.allocation.backends.decomposition import Decomposition, Found
 
 NODES = 20_000
 """At most; some hundred are needed for the hardest instances of the benchmark."""
@@ -41,9 +41,14 @@ Node = tuple[float, int, np.ndarray, np.ndarray]
 """Bound, order, and the bounds of the whole columns."""
 
 
-def cheapest(problem: Decomposition, options: Options, judge: Judge) -> Found:
-    """The cheapest counts that carry the traffic, within the gap."""
-    return _Tree(problem, options, judge).run() if problem.steered else problem.counts_alone(options)
+def cheapest(problem: Decomposition, options: Options, judge: Judge, start: tuple[int, ...] | None = None) -> Found:
+    """The cheapest counts that carry the traffic, within the gap; `start`: counts that do, to begin with."""
+    if not problem.steered and start is None:
+        return problem.counts_alone(options)
+    tree = _Tree(problem, options, judge)
+    if start is not None:
+        tree.offer(start)
+    return tree.run()
 
 
 class _Tree:
@@ -61,10 +66,10 @@ class _Tree:
         self._order = itertools.count()
         self._nodes = 0
         whole = problem.master.whole
-        program = problem.built.program
+        program = problem.program
         self._root = np.array(program.lower)[whole], np.array(program.upper)[whole]
         # Counts of replicas come first: with them whole, whole nodes follow.
-        weight = dict(zip(problem.built.count, problem.prices.tolist(), strict=True))
+        weight = dict(zip(problem.count, problem.prices.tolist(), strict=True))
         self._weights = np.array([weight.get(column, 1e-6) for column in whole.tolist()])
 
     def run(self) -> Found:
@@ -115,8 +120,8 @@ class _Tree:
         for _ in range(ROUNDS):
             if not answer.values:
                 return None if answer.status is SolveStatus.INFEASIBLE else answer
-            count = np.array([answer.values[column] for column in self._of.built.count])
-            lacking, cost = self._separate(answer)
+            count = np.array([answer.values[column] for column in self._of.count])
+            lacking, cost = self._of.separate(answer)
             if cost <= RELAXATION_GAP * max(answer.bound, float(count @ self._of.prices), 1e-9):
                 self._offer_completed(count, lacking)
                 break
@@ -124,18 +129,6 @@ class _Tree:
                 break
             answer = self._of.master.relaxation(*self._root, self._left_s)
         return answer
-
-    def _separate(self, answer: Answer) -> tuple[np.ndarray, float]:
-        """What a point lacks, per variant and in $ per hour; the rows that say so are added."""
-        lacking, worst = np.zeros(len(self._of.prices)), 0.0
-        for number, stage in enumerate(self._of.built.stages):
-            shortfall = self._of.shortfall(stage, self._of.capacity(number, answer.values))
-            if shortfall is None or shortfall.cost <= FITS * float(self._of.prices.max()):
-                continue
-            lacking = np.maximum(lacking, shortfall.lacking)
-            worst = max(worst, shortfall.cost)
-            self._of.cut(number, shortfall.weights, shortfall.spot_weight)
-        return lacking, worst
 
     def _settled(self, lower: np.ndarray, upper: np.ndarray) -> Answer | None:
         """The relaxation of a node, after rows for as long as it is whole and lacks something; None if infeasible."""
@@ -146,14 +139,14 @@ class _Tree:
             if self._good_enough(answer.bound) or self._branching(answer) is not None:
                 self._nodes += 1
                 if self._nodes <= OFTEN or self._nodes % OFTEN == 0:
-                    count = np.array([answer.values[column] for column in self._of.built.count])
+                    count = np.array([answer.values[column] for column in self._of.count])
                     self._offer_completed(count, np.zeros(len(count)))
                 return answer
             counts = self._of.counts(answer)
             lacking = self._of.lacking(counts)
             self._carried[counts] = lacking is None
             if lacking is None:
-                self._offer(counts)
+                self.offer(counts)
                 return answer
             self._offer_completed(np.array(counts, dtype=float), lacking)
         return answer
@@ -177,17 +170,17 @@ class _Tree:
 
     def _offer_completed(self, count: np.ndarray, lacking: np.ndarray) -> None:
         """Offer a point rounded up, with what it lacks."""
-        upper = [self._of.built.program.upper[column] for column in self._of.built.count]
+        upper = [self._of.program.upper[column] for column in self._of.count]
         rounded = np.minimum(np.ceil(count + lacking - WHOLE), upper)
-        self._offer(tuple(int(value) for value in rounded))
+        self.offer(tuple(int(value) for value in rounded))
 
-    def _offer(self, counts: tuple[int, ...]) -> None:
+    def offer(self, counts: tuple[int, ...]) -> None:
         """Take counts as the best plan if they are cheaper, once trimmed, and carry everything.
 
         Rows decide on the way; the linear program, which takes far longer, only on what would be taken.
         """
         cost = self._judge(counts)
-        if cost is None or not self._of.passes_cuts(counts):
+        if cost is None or not self._of.passes(counts):
             return
         for _ in range(ROUNDS):
             trimmed, less = self._trimmed(counts, cost)
@@ -198,17 +191,17 @@ class _Tree:
                 self._found.append(trimmed)
                 return
             # The row just found keeps it from being trimmed that far again.
-            if not self._of.passes_cuts(counts):
+            if not self._of.passes(counts):
                 return
 
     def _trimmed(self, counts: tuple[int, ...], cost: float) -> tuple[tuple[int, ...], float]:
         """Counts less what no row asks for, the dearest first, with their cost."""
-        floors = [variant.floor for variant in self._of.problem.variants]
+        floors = self._of.floors
         for j in np.argsort(-self._of.prices, kind="stable").tolist():
             while counts[j] > floors[j]:
                 fewer = (*counts[:j], counts[j] - 1, *counts[j + 1 :])
                 less = self._judge(fewer)
-                if less is None or less > cost or self._carried.get(fewer) is False or not self._of.passes_cuts(fewer):
+                if less is None or less > cost or self._carried.get(fewer) is False or not self._of.passes(fewer):
                     break
                 counts, cost = fewer, less
         return counts, cost
@@ -216,5 +209,5 @@ class _Tree:
     def _carries(self, counts: tuple[int, ...]) -> bool:
         """Whether counts carry the traffic in every stage; if not, the row that says why is there afterwards."""
         if counts not in self._carried:
-            self._carried[counts] = self._of.passes_cuts(counts) and self._of.lacking(counts) is None
+            self._carried[counts] = self._of.passes(counts) and self._of.lacking(counts) is None
         return self._carried[counts]
