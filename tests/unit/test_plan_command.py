@@ -238,16 +238,19 @@ def test_spot_is_a_variant_of_its_own(plans: Plans) -> None:
 # Several services
 
 
-def test_services_are_planned_by_name_against_what_the_pools_have_left(plans: Plans) -> None:
-    # x has 6 nodes: a takes 4. b needs 15 × 1.1 / 6.48 = 2.55: 3 replicas, 2 on x and 1 on y, for $2 + $3.
+def test_services_that_share_a_pool_with_a_limit_are_planned_together(plans: Plans) -> None:
+    # a needs 4 replicas, b 15 × 1.1 / 6.48 = 2.55: 3. x has 6 nodes, so that one replica is left for y.
     objects = [pool("x", limits={"nodes": 6}), pool("y", price="3.00"), profile("x"), profile("y")]
     a = service("a", pools=["x", "y"])
     b = service("b", rate=15, pools=["x", "y"])
     result = plans.plan(*objects, b, a)
     assert plans.code == 0
-    assert [(one["name"], one["replicas"]) for one in result["services"]] == [("a", {"x": 4}), ("b", {"x": 2, "y": 1})]
-    assert [one["costPerHour"] for one in result["services"]] == pytest.approx([4.0, 5.0])
+    replicas = [one["replicas"] for one in result["services"]]
+    assert [sum(of.values()) for of in replicas] == [4, 3]
+    assert sum(of.get("x", 0) for of in replicas) == 6
+    assert sum(one["costPerHour"] for one in result["services"]) == pytest.approx(9.0)
     assert result["totalCostPerHour"] == pytest.approx(9.0)
+    assert [one["gap"] for one in result["services"]] == pytest.approx([0.0, 0.0], abs=1e-6)
     assert plans.plan(a, b, *objects)["totalCostPerHour"] == pytest.approx(9.0)
 
 
