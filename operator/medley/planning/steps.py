@@ -40,24 +40,26 @@ class Step:
 def next_step(problem: Problem, target: Mapping[str, int], current: Mapping[str, VariantState]) -> Step:
     """What to ask for now on the way to `target`.
 
-    Growth is asked for at once. Nothing shrinks until all that grows is Ready. If limits or budget have no room for
-    both, capacity that is to go makes room first: a limit is never exceeded in the middle of a plan. Replicas that
-    drain still run, and count.
+    Growth is asked for at once. Nothing that is Ready shrinks until all that grows is Ready; what has been asked for and
+    does not serve yet is let go at once, or the targets of several cycles would add up. If limits or budget have no
+    room for both, capacity that is to go makes room first: a limit is never exceeded in the middle of a plan. Replicas
+    that drain still run, and count against limits; they are not asked for again.
     """
     now = {name: state.desired for name, state in current.items()}
     there = {name: max(state.desired, state.present) for name, state in current.items()}
     names = sorted({*target, *now})
     both = {name: max(target.get(name, 0), there.get(name, 0)) for name in names}
+    serving = {name: min(state.desired, state.ready) for name, state in current.items()}
+    kept = {name: max(target.get(name, 0), serving.get(name, 0)) for name in names}
     grows = [name for name in names if target.get(name, 0) > (current[name].ready if name in current else 0)]
     shrinks = [name for name in names if there.get(name, 0) > target.get(name, 0)]
     if not grows or not shrinks:
         return Step(tuple((name, target.get(name, 0)) for name in names))
     known = {variant.name for variant in problem.variants}
     if not limits_broken(_without_maximum(problem), {name: count for name, count in both.items() if name in known}):
-        return Step(
-            tuple((name, both[name]) for name in names),
-            f"{', '.join(shrinks)} shrinks once {', '.join(grows)} is Ready",
-        )
+        later = [name for name in names if kept[name] > target.get(name, 0)]
+        waiting = f"{', '.join(later)} shrinks once {', '.join(grows)} is Ready" if later else ""
+        return Step(tuple(kept.items()), waiting)
     fewer = {name: min(target.get(name, 0), now.get(name, 0)) for name in names}
     if sum(fewer.values()) < problem.min_replicas:
         # Floor before budget: there is no way to the target that keeps both, so what runs stays.
