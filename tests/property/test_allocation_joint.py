@@ -1,4 +1,4 @@
-"""Services on shared pools: within limits, at the recomputed cost, under a bound that holds, and not dearer than apart."""
+"""Services on shared pools: within limits, at the recomputed cost, over a bound that holds, not dearer than apart."""
 
 from __future__ import annotations
 

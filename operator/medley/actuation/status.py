@@ -106,7 +106,7 @@ def status(
             {
                 "size": str(item.bucket.size),
                 "requestsPerSecond": round(item.bucket.rate_rps, 4),
-                "reason": item.reason[:1024],
+                "reason": item.text[:1024],
             }
             for item in allocation.unserved[:64]
         ]

@@ -160,10 +160,16 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Unserved:
-    """A bucket that no variant serves, with the reason and the nearest variant that could."""
+    """A bucket that no variant serves, with the reason, and what the nearest variant would need (empty: not known)."""
 
     bucket: Bucket
     reason: str
+    remedy: str = ""
+
+    @property
+    def text(self) -> str:
+        """Reason and remedy."""
+        return f"{self.reason}; {self.remedy}" if self.remedy else self.reason
 
 
 class Outcome(StrEnum):

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         f"{len(trace)} requests, {workload.rate_rps:.1f} req/s):"
     )
     problems, joint, messages = plan(parse(read_manifests([example])), workload, None)
-    print_plan(plan_object(problems, joint, messages), console)
+    print_plan(plan_object(problems, joint, messages, {}), console)
     sent = demo_trace(args.duration or 120.0, args.seed)
     shape = ", ".join(f"{value:g}× at {at:.0%}" for at, value in SHAPE.points)
     console.print(

@@ -9,11 +9,12 @@ import sys
 from medley import __version__
 from medley.model.errors import MedleyError, UserError
 
-COMMANDS = ("plan", "replay", "profile", "crds", "run", "lab", "demo")
+COMMANDS = ("plan", "explain", "replay", "profile", "crds", "run", "lab", "demo")
 """One module of this room each, with `register(subparsers)`; imported only when named, so that `plan` starts fast."""
 
 HELP = {
     "plan": "solve the services in manifest files, offline",
+    "explain": "why a plan is as it is: limits, unused variants, next best, sizes not served",
     "replay": "decide again from a recorded snapshot",
     "profile": "estimate, import or measure how fast a replica is",
     "crds": "print the CRDs",

@@ -2,31 +2,104 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from medley.allocation.diagnose import Diagnosis
 from medley.allocation.joint import JointAllocation
 from medley.allocation.problem import Allocation, Outcome, Problem
 from medley.cycle.decide import routing_shares
 
+Diagnoses = Mapping[str, Sequence[Diagnosis]]
+"""By service; sizes that are not served."""
 
-def plan_object(problems: dict[str, Problem], joint: JointAllocation, messages: dict[str, list[str]]) -> dict[str, Any]:
+
+def plan_object(
+    problems: dict[str, Problem], joint: JointAllocation, messages: dict[str, list[str]], diagnoses: Diagnoses
+) -> dict[str, Any]:
     """The stable JSON form of a plan; numbers unrounded, $ per hour, req/s, ms."""
     costs = dict(joint.cost_shares)
     return {
         "services": [
-            service_object(name, problems[name], allocation, costs.get(name, 0.0), messages.get(name, []))
+            service_object(
+                name,
+                problems[name],
+                allocation,
+                costs.get(name, 0.0),
+                messages.get(name, []),
+                diagnoses.get(name, ()),
+            )
             for name, allocation in joint.allocations
         ],
         "totalCostPerHour": joint.total_cost_per_hour,
+        "lowerBoundPerHour": joint.lower_bound_per_hour,
         "idleGpus": dict(joint.idle_gpus),
+        "poolPrices": [
+            {"pool": pool, "capacityType": kind.value, "pricePerGpuHour": price}
+            for pool, kind, price in joint.pool_prices
+        ],
+    }
+
+
+def what_if_object(label: str, problems: dict[str, Problem], joint: JointAllocation) -> dict[str, Any]:
+    """A changed plan, short."""
+    return {
+        "change": label,
+        "totalCostPerHour": joint.total_cost_per_hour,
+        "services": [
+            {
+                "name": name.split("/", 1)[1],
+                "namespace": name.split("/", 1)[0],
+                "ratePerSecond": sum(bucket.rate_rps for bucket in problems[name].buckets),
+                "costPerHour": dict(joint.cost_shares).get(name, 0.0),
+                "bestSingleCostPerHour": allocation.best_single_cost_per_hour,
+                "bestSingleGpu": allocation.best_single_gpu,
+                "gap": allocation.gap,
+                "replicas": {variant: count for variant, count in allocation.replicas if count},
+                "servedFraction": allocation.served_fraction,
+                "unservedSizes": len(allocation.unserved),
+                "outcome": allocation.outcome.value,
+            }
+            for name, allocation in joint.allocations
+        ],
+    }
+
+
+def diagnosis_object(found: Diagnosis) -> dict[str, Any]:
+    """Why one size is not served."""
+    bucket = found.unserved.bucket
+    return {
+        "inputTokens": bucket.size.input_tokens,
+        "outputTokens": bucket.size.output_tokens,
+        "requestsPerSecond": bucket.rate_rps,
+        "share": found.share,
+        "reason": found.unserved.reason,
+        "nearest": None if found.nearest is None else found.nearest.variant,
+        "remedy": "" if found.nearest is None else found.nearest.remedy,
+        "variants": [
+            {
+                "variant": row.variant,
+                "reason": row.reason,
+                "timePerOutputTokenMs": row.tpot_ms,
+                "timeToFirstTokenMs": row.ttft_ms,
+                "tensorParallelSize": row.tensor_parallel_size,
+                "by": row.by,
+            }
+            for row in found.variants
+        ],
     }
 
 
 def service_object(
-    name: str, problem: Problem, allocation: Allocation, cost_share: float, messages: list[str]
+    name: str,
+    problem: Problem,
+    allocation: Allocation,
+    cost_share: float,
+    messages: list[str],
+    diagnoses: Sequence[Diagnosis],
 ) -> dict[str, Any]:
     """One service of the plan object."""
     feasible = allocation.outcome not in (Outcome.IMPOSSIBLE, Outcome.BEST_EFFORT)
@@ -52,15 +125,7 @@ def service_object(
         "inputEdges": list(problem.input_edges),
         "shares": {variant: list(row) for variant, row in routing_shares(problem, allocation)},
         "servedFraction": allocation.served_fraction,
-        "unserved": [
-            {
-                "inputTokens": item.bucket.size.input_tokens,
-                "outputTokens": item.bucket.size.output_tokens,
-                "requestsPerSecond": item.bucket.rate_rps,
-                "reason": item.reason,
-            }
-            for item in allocation.unserved
-        ],
+        "unserved": [diagnosis_object(found) for found in diagnoses],
         "binding": list(allocation.binding),
         "messages": [*messages, *allocation.messages],
     }
@@ -90,13 +155,54 @@ def print_plan(plan: dict[str, Any], console: Console) -> None:
         for item in service["unserved"][:10]:
             console.print(
                 f"  not served: {item['inputTokens']:.0f}/{item['outputTokens']:.0f} tokens, "
-                f"{item['requestsPerSecond']:.3f} req/s: {item['reason']}"
+                f"{item['requestsPerSecond']:.3f} req/s ({item['share']:.1%}): {item['reason']}"
+                f"{'; ' + item['remedy'] if item['remedy'] else ''}"
             )
         for limit in service["binding"]:
             console.print(f"  at its limit: {limit}")
         for message in service["messages"]:
             console.print(f"  note: {message}")
     console.print(f"total: {plan['totalCostPerHour']:.4f} $/h")
+    if plan.get("whatIf"):
+        console.print(_what_if_table(plan))
+
+
+def _what_if_table(plan: dict[str, Any]) -> Table:
+    """The plan as it is, and what each change makes of it."""
+    table = Table(title="what if", title_justify="left")
+    table.add_column("change", no_wrap=True)
+    table.add_column("service", no_wrap=True)
+    table.add_column("replicas")
+    for column in ("$/h", "against now", "best single, $/h"):
+        table.add_column(column, justify="right")
+    now = {(one["namespace"], one["name"]): one["costPerHour"] for one in plan["services"]}
+    as_it_is = {"change": "as it is", "services": plan["services"], "totalCostPerHour": plan["totalCostPerHour"]}
+    for change in (as_it_is, *plan["whatIf"]):
+        for number, one in enumerate(change["services"]):
+            single = one["bestSingleCostPerHour"]
+            table.add_row(
+                change["change"] if number == 0 else "",
+                one["name"],
+                _replicas_text(one),
+                f"{one['costPerHour']:.2f}",
+                _against(one["costPerHour"], now[one["namespace"], one["name"]]),
+                "-" if single is None else f"{single:.2f}",
+            )
+        if len(change["services"]) > 1:
+            total = change["totalCostPerHour"]
+            table.add_row("", "together", "", f"{total:.2f}", _against(total, plan["totalCostPerHour"]), "")
+        table.add_section()
+    return table
+
+
+def _replicas_text(service: dict[str, Any]) -> str:
+    text = " + ".join(f"{count} {variant}" for variant, count in service["replicas"].items()) or "none"
+    served = service["servedFraction"]
+    return text if served > 1 - 1e-6 else f"{text}, serving {served:.0%}"
+
+
+def _against(cost: float, before: float) -> str:
+    return f"{round(cost / before - 1, 3) + 0.0:+.1%}" if before else "-"
 
 
 def share_text(edges: list[float], row: list[float]) -> str:

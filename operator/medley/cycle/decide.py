@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from medley.allocation.assemble import Assembled, assemble, variant_name, with_floor
 from medley.allocation.backends.answer import Options
 from medley.allocation.check import limits_broken
+from medley.allocation.diagnose import with_remedies
 from medley.allocation.joint import JointAllocation, allocate_all
-from medley.allocation.ledger import Usage, usage_of
+from medley.allocation.ledger import Ledger, Usage, usage_of
 from medley.allocation.problem import Allocation, Outcome, Problem, Variant
 from medley.cycle.decision import Claim, Decision, PoolDecision, ServiceDecision, VariantTarget
 from medley.cycle.findings import findings, unusable
@@ -55,12 +56,56 @@ class _Case:
 
 def decide(snapshot: Snapshot) -> Decision:
     """The decision of one cycle. Never raises for what users or metrics got wrong: that becomes findings."""
+    world = _world(snapshot)
+    decisions = []
+    for case in world.cases:
+        if case.assembled is None:
+            decisions.append(_unusable_decision(case, world.pools))
+        elif case in world.acting:
+            decisions.append(_decided(case, case.assembled.problem, world.joint, world))
+        else:
+            decisions.append(_decided(case, case.assembled.problem, _beside(case, world), world))
+    return Decision(
+        tuple(decisions),
+        tuple(_pool_decisions(decisions, world.cases, world.pools, snapshot)),
+        sum(d.cost_per_hour or 0.0 for d in decisions if d.act),
+    )
+
+
+def problems_left(snapshot: Snapshot) -> dict[ServiceKey, tuple[Service, Problem]]:
+    """Each service's problem with what all the others leave of the pools, for explaining a decision afterwards."""
+    world = _world(snapshot)
+    found = {}
+    for case in world.cases:
+        if case.assembled is not None:
+            ledger = Ledger(snapshot.pools)
+            for usage in _others(case, world):
+                ledger.take(usage)
+            found[case.key] = (case.service, ledger.rest(case.assembled.problem))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    """All services on their way, and what those that act get."""
+
+    snapshot: Snapshot
+    pools: Mapping[str, Pool]
+    profiles: Mapping[ProfileKey, Profile]
+    cases: tuple[_Case, ...]
+    acting: tuple[_Case, ...]
+    fixed: Mapping[ServiceKey, Usage]
+    joint: JointAllocation
+    options: Options
+
+
+def _world(snapshot: Snapshot) -> _World:
     pools = {pool.name: pool for pool in snapshot.pools}
     profiles = {profile.key: profile for profile in snapshot.profiles}
     states = {state.key: state for state in snapshot.states}
     samples = {item.service: item for item in snapshot.samples}
     listed = _pools_by_use(snapshot.services)
-    cases = [
+    cases = tuple(
         _case(
             service,
             states.get(service.key, ServiceState(service.key)),
@@ -71,28 +116,14 @@ def decide(snapshot: Snapshot) -> Decision:
             listed,
         )
         for service in sorted(snapshot.services, key=lambda service: service.key)
-    ]
+    )
     options = Options(snapshot.settings.relative_gap, snapshot.settings.solve_time_limit_s)
-    acting = [case for case in cases if case.service.mode is Mode.AUTO and case.assembled is not None]
-    watching = [case for case in cases if case not in acting]
-    fixed = {case.key: _running_usage(case, pools) for case in watching}
+    acting = tuple(case for case in cases if case.service.mode is Mode.AUTO and case.assembled is not None)
+    fixed = {case.key: _running_usage(case, pools) for case in cases if case not in acting}
     joint = allocate_all(
         [case.assembled.problem for case in acting if case.assembled], snapshot.pools, fixed.values(), options
     )
-    decisions = []
-    for case in cases:
-        if case.assembled is None:
-            decisions.append(_unusable_decision(case, pools))
-        elif case in acting:
-            decisions.append(_decided(case, case.assembled.problem, joint, pools))
-        else:
-            beside = _beside(case, acting, joint, fixed, snapshot.pools, options)
-            decisions.append(_decided(case, case.assembled.problem, beside, pools))
-    return Decision(
-        tuple(decisions),
-        tuple(_pool_decisions(decisions, cases, pools, snapshot)),
-        sum(d.cost_per_hour or 0.0 for d in decisions if d.act),
-    )
+    return _World(snapshot, pools, profiles, cases, acting, fixed, joint, options)
 
 
 def _case(
@@ -153,8 +184,12 @@ def _held(workload: Workload, state: ServiceState, now_s: float, window_s: float
     return ""
 
 
-def _decided(case: _Case, problem: Problem, joint: JointAllocation, pools: Mapping[str, Pool]) -> ServiceDecision:
+def _decided(case: _Case, problem: Problem, joint: JointAllocation, world: _World) -> ServiceDecision:
+    pools = world.pools
     allocation = dict(joint.allocations)[str(case.key)]
+    if allocation.unserved:
+        remedied = with_remedies(case.service, problem, pools, world.profiles, allocation.unserved)
+        allocation = replace(allocation, unserved=remedied)
     current = {variant.name: variant for variant in case.state.variants}
     target = _target(case, allocation)
     # A watched service is reported as it is; its plan stands beside.
@@ -277,22 +312,21 @@ def _by_range(problem: Problem, allocation: Allocation, ranges: int) -> tuple[tu
     )
 
 
-def _beside(
-    case: _Case,
-    acting: list[_Case],
-    joint: JointAllocation,
-    fixed: Mapping[ServiceKey, Usage],
-    pools: tuple[Pool, ...],
-    options: Options,
-) -> JointAllocation:
+def _beside(case: _Case, world: _World) -> JointAllocation:
     """What Medley would do for a watched service, given what all the others use."""
     assert case.assembled is not None
-    plans = dict(joint.allocations)
+    return allocate_all([case.assembled.problem], world.snapshot.pools, _others(case, world), world.options)
+
+
+def _others(case: _Case, world: _World) -> list[Usage]:
+    """What all services but one use: those that act, by plan; the others, by what runs."""
+    plans = dict(world.joint.allocations)
     others = [
-        usage_of(other.assembled.problem, dict(plans[str(other.key)].replicas)) for other in acting if other.assembled
+        usage_of(other.assembled.problem, dict(plans[str(other.key)].replicas))
+        for other in world.acting
+        if other.assembled and other.key != case.key
     ]
-    others += [usage for key, usage in fixed.items() if key != case.key]
-    return allocate_all([case.assembled.problem], pools, others, options)
+    return others + [usage for key, usage in world.fixed.items() if key != case.key]
 
 
 def _running_usage(case: _Case, pools: Mapping[str, Pool]) -> Usage:

@@ -40,8 +40,8 @@ class Step:
 def next_step(problem: Problem, target: Mapping[str, int], current: Mapping[str, VariantState]) -> Step:
     """What to ask for now on the way to `target`.
 
-    Growth is asked for at once. Nothing that is Ready shrinks until all that grows is Ready; what has been asked for and
-    does not serve yet is let go at once, or the targets of several cycles would add up. If limits or budget have no
+    Growth is asked for at once. Nothing that is Ready shrinks until all that grows is Ready; what has been asked for
+    and does not serve yet is let go at once, or the targets of several cycles would add up. If limits or budget have no
     room for both, capacity that is to go makes room first: a limit is never exceeded in the middle of a plan. Replicas
     that drain still run, and count against limits; they are not asked for again.
     """

@@ -1,0 +1,258 @@
+"""`medley explain`, `plan --what-if` and `plan --chart` on manifests whose figures can be worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medley.allocation.assemble import assemble, latency_target
+from medley.allocation.diagnose import diagnose
+from medley.allocation.routing import steer
+from medley.api.convert import parse
+from medley.cycle.decide import problems_left
+from medley.model.objects import RoutingMode
+from medley.profiles.latency import LatencyTarget
+from medley.workload.known import from_points
+from plans import NEED, Json, Manifest, Plans, point, pool, profile, service
+
+
+@pytest.fixture
+def plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Plans:
+    return Plans(tmp_path, capsys)
+
+
+def explained(plans: Plans, *manifests: Manifest) -> Json:
+    plans.run("-f", plans.file("all.yaml", *manifests), "-o", "json", command="explain")
+    [only] = plans.json()["services"]
+    result: Json = only
+    return result
+
+
+def test_a_limit_is_worth_what_plans_with_more_of_it_save(plans: Plans) -> None:
+    # 4 replicas are needed; x has 2 nodes at $1, y takes the other 2 at $3. One more x saves $2, and 2 are enough.
+    one = explained(
+        plans, pool(limits={"nodes": 2}), pool("y", price="3.00"), profile(), profile("y"), service(pools=["x", "y"])
+    )
+    assert one["costPerHour"] == pytest.approx(8.0)
+    [limit] = one["limits"]
+    assert limit["limit"] == "pool x limits.nodes"
+    assert limit["savesPerHour"] == pytest.approx(2.0)
+    assert limit["savesPerHourWith10"] == pytest.approx(4.0)
+
+
+def test_a_limit_that_leaves_demand_unserved_is_worth_the_demand(plans: Plans) -> None:
+    one = explained(plans, pool(limits={"nodes": 2}), profile(), service())
+    assert plans.code == 3
+    assert not one["feasible"]
+    [limit] = one["limits"]
+    assert limit["servesMore"] == pytest.approx(1 / NEED, rel=1e-3)
+    assert limit["servesMoreWith10"] == pytest.approx(1 - 2 / NEED, rel=1e-3)
+
+
+def test_an_unused_variant_and_the_next_best_plan_cost_what_a_plan_with_them_costs(plans: Plans) -> None:
+    # 4 x cost $4. With one y at $1.5 at least, 3 x and 1 y cost $4.5; without x, 4 y cost $6.
+    one = explained(plans, pool(), pool("y", price="1.50"), profile(), profile("y"), service(pools=["x", "y"]))
+    [unused] = one["unused"]
+    assert unused["variant"] == "y"
+    assert unused["reason"] == "Dearer"
+    assert unused["costsMorePerHour"] == pytest.approx(0.5)
+    assert one["nextBest"] == {"replicas": {"y": 4}, "costPerHour": pytest.approx(6.0)}
+
+
+def test_a_variant_that_cannot_serve_says_why(plans: Plans) -> None:
+    slow = profile("y")
+    slow["spec"]["maxThroughput"]["requestsPerSecond"] = [[0, 0], [0, 0], [0, 0]]
+    one = explained(plans, pool(), pool("y"), profile(), slow, service(pools=["x", "y"]))
+    [unused] = one["unused"]
+    assert (unused["variant"], unused["reason"]) == ("y", "CannotServe")
+    assert "ProfileSaysZero" in unused["detail"]
+    assert one["nextBest"] is None
+
+
+def test_text_names_limits_and_unused_variants(plans: Plans) -> None:
+    manifests = [pool(limits={"nodes": 2}), pool("y", price="3.00"), profile(), profile("y")]
+    plans.run("-f", plans.file("all.yaml", *manifests, service(pools=["x", "y"])), command="explain")
+    assert "2 x + 2 y for 8.0000 $/h" in plans.out
+    assert "saves 2.0000 $/h" in plans.out
+    assert plans.code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "give either manifest files or a snapshot"),
+        (("-f", "FILE", "--snapshot", "x.json"), "give either"),
+        (("-f", "FILE", "--service", "other"), "there is no service 'other'"),
+    ],
+)
+def test_bad_input_of_explain_exits_2(plans: Plans, arguments: tuple[str, ...], says: str) -> None:
+    path = plans.file("all.yaml", pool(), profile(), service())
+    assert plans.run(*[path if part == "FILE" else part for part in arguments], command="explain") == 2
+    assert says in plans.err
+
+
+# Sizes that are not served
+
+def diagnosed(slo: Json, inputs: int, outputs: int) -> tuple[Json, object]:
+    """What is said of one size on an L4 with an estimate, and the profile that was asked."""
+    manifests = [
+        {
+            "apiVersion": "medley.dev/v1alpha1", "kind": "GPUPool", "metadata": {"name": "l4"},
+            "spec": {"instanceType": "g6.xlarge", "provider": {"external": {}}},
+        },
+        {
+            "apiVersion": "medley.dev/v1alpha1", "kind": "LLMService", "metadata": {"name": "s", "namespace": "n"},
+            "spec": {
+                "model": {"name": "meta-llama/Llama-3.1-8B-Instruct"}, "slo": slo, "pools": ["l4"],
+                "allowEstimatedProfiles": True,
+                "workload": {"static": {"points": [point(1.0, inputs, outputs), point(3.0, 64, 32)]}},
+            },
+        },
+    ]  # fmt: skip
+    resources = parse(manifests)
+    assert not resources.errors
+    [one] = resources.services
+    pools = {found.name: found for found in resources.pools}
+    workload = from_points(one.static_points or ())
+    problem = assemble(one, pools, {}, workload, demand_factor=1.1, routing=RoutingMode.FULL).problem
+    found = diagnose(one, problem, pools, {}, steer(problem).unserved)
+    from medley.profiles.estimate import estimated_profile
+    from medley.profiles.profile import ProfileKey
+
+    made = estimated_profile(ProfileKey(one.model_name, "L4"))
+    by_size = {str(item.unserved.bucket.size): item for item in found}
+    return {"found": by_size, "target": latency_target(one.slo)}, made
+
+
+@pytest.mark.parametrize("slo", [{"timePerOutputTokenMs": 20}, {"timePerOutputTokenMs": 40}])
+def test_the_objective_that_is_named_is_the_tightest_that_works(slo: Json) -> None:
+    said, made = diagnosed(slo, 4096, 256)
+    item = said["found"]["4096/256"]
+    assert item.share == pytest.approx(0.25)
+    [row] = item.variants
+    if row.reason != "TimePerOutputTokenAtBatch1":
+        pytest.fail(f"the size was to fail by its time per output token, not by {row.reason}")
+    assert row.tpot_ms > said["target"].tpot_ms
+    size = item.unserved.bucket.size
+
+    def rate(tpot_ms: float) -> float:
+        target = LatencyTarget(tpot_ms, said["target"].ttft_ms, said["target"].percentile)
+        return float(made.max_throughput(size, target, None).rate_rps)  # type: ignore[attr-defined]
+
+    assert rate(row.tpot_ms) > 0
+    assert rate(row.tpot_ms * 0.98) == 0
+    assert item.nearest is row
+    assert "timePerOutputTokenMs" in row.remedy
+
+
+def test_a_first_token_that_comes_too_late_names_the_time_and_the_larger_replica() -> None:
+    said, made = diagnosed({"timePerOutputTokenMs": 120, "timeToFirstTokenMs": 1500}, 8192, 64)
+    [row] = said["found"]["8192/64"].variants
+    assert row.reason == "TimeToFirstToken"
+    assert row.ttft_ms is not None
+    assert row.ttft_ms > 1500
+    assert row.tensor_parallel_size in (2, 4, 8)
+    target = LatencyTarget(120.0, row.ttft_ms * 0.98, said["target"].percentile)
+    size = said["found"]["8192/64"].unserved.bucket.size
+    assert made.max_throughput(size, target, None).rate_rps == 0  # type: ignore[attr-defined]
+
+
+def test_plan_says_what_would_serve_a_size(plans: Plans) -> None:
+    wide = service(pools=None, variants=[{"pool": "x"}])
+    del wide["spec"]["pools"]
+    wide["spec"]["workload"]["static"]["points"] = [point(), point(1.0, 100_000, 128)]
+    one = plans.one(pool(), profile(), wide)
+    [unserved] = one["unserved"]
+    assert unserved["share"] == pytest.approx(1 / 21)
+    assert [row["variant"] for row in unserved["variants"]] == ["x"]
+    assert unserved["variants"][0]["reason"] == "OutsideProfileGrid"
+    assert unserved["remedy"] == ""
+
+
+# What if
+
+
+def what_if(plans: Plans, *changes: str) -> list[Json]:
+    arguments = tuple(part for change in changes for part in ("--what-if", change))
+    manifests = [pool(limits={"nodes": 4}), pool("y", price="3.00"), profile(), profile("y")]
+    found: list[Json] = plans.plan(*manifests, service(pools=["x", "y"]), arguments=arguments)["whatIf"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "cost"),
+    [
+        ("rate=+100%", 13.0),  # 7 replicas, 4 on x and 3 on y
+        ("rate=40", 13.0),
+        ("rate=-50%", 2.0),
+        ("price:x=+50%", 6.0),
+        ("price:x=0.5", 2.0),
+        ("price:y=-99%", 0.12),  # all on y at $0.03
+        ("limit:x=2", 8.0),
+        ("limit:x=-1", 6.0),
+    ],
+)
+def test_a_change_is_planned_as_if_it_were_written(plans: Plans, change: str, cost: float) -> None:
+    [one] = what_if(plans, change)
+    assert one["change"] == change
+    assert one["totalCostPerHour"] == pytest.approx(cost)
+
+
+def test_plus_minus_makes_two_changes(plans: Plans) -> None:
+    assert [one["change"] for one in what_if(plans, "rate=±20%")] == ["rate=-20%", "rate=+20%"]
+
+
+def test_a_tighter_objective_than_the_grids_leaves_no_profile(plans: Plans) -> None:
+    path = plans.file("all.yaml", pool(), profile(), service())
+    assert plans.run("-f", path, "--what-if", "slo:tpot=10ms") == 2
+    assert "slo" in plans.err
+
+
+def test_text_compares_with_the_plan_as_it_is(plans: Plans) -> None:
+    plans.run("-f", plans.file("all.yaml", pool(), profile(), service()), "--what-if", "rate=+100%")
+    assert "as it is" in plans.out
+    assert "+75.0%" in plans.out
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("rate", "says no value"),
+        ("rate=fast", "is not a number"),
+        ("rate=-150%", "less than nothing"),
+        ("price:z=-10%", "there is no GPUPool 'z'"),
+        ("slo:e2e=2s", "not a change that is known"),
+        ("slo:tpot=80", "has no unit"),
+        ("slo:ttft=+10%", "has no ttft"),
+        ("power=1", "not a change that is known"),
+    ],
+)
+def test_a_bad_change_exits_2_and_says_how_to_write_it(plans: Plans, change: str, says: str) -> None:
+    assert plans.run("-f", plans.file("all.yaml", pool(), profile(), service()), "--what-if", change) == 2
+    assert says in plans.err
+    assert not plans.out
+
+
+def test_a_chart_is_a_picture(plans: Plans) -> None:
+    path = plans.directory / "cost.png"
+    plans.run("-f", plans.file("all.yaml", pool(), profile(), service()), "--chart", str(path))
+    assert plans.code == 0
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_chart_of_nothing_says_so(plans: Plans) -> None:
+    path = plans.file("all.yaml", pool(), profile(), service(rate=0.0))
+    assert plans.run("-f", path, "--chart", str(plans.directory / "cost.png")) == 2
+    assert "no service has any demand" in plans.err
+
+
+def test_problems_of_a_snapshot_are_those_of_its_services() -> None:
+    from medley.cycle.snapshot import Settings, Snapshot
+
+    resources = parse([pool(), profile(), service(mode="Auto"), service("other")])
+    snapshot = Snapshot(0.0, Settings(), resources.services, resources.pools, resources.profiles)
+    found = problems_left(snapshot)
+    assert sorted(key.name for key in found) == ["chat", "other"]
+    # The one that acts takes its replicas first; the one that watches is explained beside them.
+    assert dict(found)[next(key for key in found if key.name == "other")][1].supplies[0].nodes_left is None
