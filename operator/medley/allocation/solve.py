@@ -116,7 +116,11 @@ def _without_full_plan(
         plans.insert(0, _checked(problem, steering, cheaper, messages))
     plan = next((plan for plan in plans if plan is not None), None)
     if plan is None:
-        messages.append("no plan meets the bounds: minReplicas, pool limits and maxHourlyCost contradict each other")
+        if any(variant.usable for variant in problem.variants):
+            text = "no plan meets the bounds: minReplicas, pool limits and maxHourlyCost contradict each other"
+        else:
+            text = "no variant can serve any size under spec.slo; see what each size would need"
+        messages.append(text)
         return Allocation(
             Outcome.IMPOSSIBLE,
             tuple((variant.name, 0) for variant in problem.variants),
