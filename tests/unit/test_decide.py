@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medley.allocation.problem import Outcome
-from medley.api.convert import Resources
+from medley.api.convert import Resources, parse
 from medley.cycle.decide import decide
 from medley.cycle.decision import ServiceDecision, Truth
 from medley.cycle.snapshot import ServiceState, Settings, Snapshot
@@ -20,6 +20,7 @@ from medley.model.workload import Size
 from medley.planning.demand import PastDemand
 from medley.planning.steps import VariantState
 from medley.profiles.grid import Grid
+from plans import pool, profile, service
 
 NOW = 1_000_000.0
 WINDOW = 60.0
@@ -235,3 +236,16 @@ def test_demand_beyond_limits_takes_nothing_away(chat: Resources) -> None:
     optimised = decision.finding("Optimised")
     assert optimised is not None
     assert optimised.reason == "BestEffort"
+
+
+def test_prices_of_shared_pools_start_the_next_cycle() -> None:
+    objects = [pool(limits={"nodes": 6}), pool("y", price="3.00"), profile(), profile("y")]
+    services = [service(name, pools=["x", "y"], mode="Auto") for name in ("a", "b")]
+    found = parse([*objects, *services])
+    snapshot = Snapshot(0.0, Settings(), found.services, found.pools, found.profiles)
+    first = decide(snapshot)
+    # Both are scarce in x: one more GPU there saves one in y.
+    prices = {name: price for name, _, price in first.pool_prices}
+    assert prices == {"x": pytest.approx(3.0, rel=0.2)}
+    again = decide(replace(snapshot, pool_prices=first.pool_prices))
+    assert again.total_cost_per_hour == pytest.approx(first.total_cost_per_hour)

@@ -94,6 +94,7 @@ def test_bad_input_of_explain_exits_2(plans: Plans, arguments: tuple[str, ...], 
 
 # Sizes that are not served
 
+
 def diagnosed(slo: Json, inputs: int, outputs: int) -> tuple[Json, object]:
     """What is said of one size on an L4 with an estimate, and the profile that was asked."""
     manifests = [

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import deque
 
 from medley.cycle.decision import Decision
-from medley.model.objects import ServiceKey
+from medley.model.objects import CapacityType, ServiceKey
 from medley.model.workload import Knowledge, Workload
 from medley.planning.demand import PastDemand
 
 
 class Memory:
-    """Known demand of the last while, and the last known workload, per service."""
+    """Known demand of the last while, and the last known workload, per service; prices of shared pools."""
 
     def __init__(self, keep_s: float) -> None:
         self._keep_s = keep_s
         self._past: dict[ServiceKey, deque[tuple[float, Workload]]] = {}
         self._last: dict[ServiceKey, Workload] = {}
+        self.pool_prices: tuple[tuple[str, CapacityType, float], ...] = ()
 
     def past(self, key: ServiceKey) -> tuple[PastDemand, ...]:
         """Known demand, oldest first."""
@@ -38,6 +39,7 @@ class Memory:
             decision: of this cycle.
             at_s: unix time of the snapshot.
         """
+        self.pool_prices = decision.pool_prices
         keys = {service.key for service in decision.services}
         for gone in set(self._past) - keys:
             del self._past[gone]

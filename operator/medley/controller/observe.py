@@ -114,6 +114,7 @@ def observe(
             states=tuple(states),
             samples=tuple(samples),
             errors=tuple(ObjectError(name, error.field, str(error)) for name, error in resources.errors),
+            pool_prices=memory.pool_prices,
         ),
         resources,
         by_identity,

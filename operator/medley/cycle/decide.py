@@ -69,6 +69,7 @@ def decide(snapshot: Snapshot) -> Decision:
         tuple(decisions),
         tuple(_pool_decisions(decisions, world.cases, world.pools, snapshot)),
         sum(d.cost_per_hour or 0.0 for d in decisions if d.act),
+        world.joint.pool_prices,
     )
 
 
@@ -121,7 +122,11 @@ def _world(snapshot: Snapshot) -> _World:
     acting = tuple(case for case in cases if case.service.mode is Mode.AUTO and case.assembled is not None)
     fixed = {case.key: _running_usage(case, pools) for case in cases if case not in acting}
     joint = allocate_all(
-        [case.assembled.problem for case in acting if case.assembled], snapshot.pools, fixed.values(), options
+        [case.assembled.problem for case in acting if case.assembled],
+        snapshot.pools,
+        fixed.values(),
+        options,
+        {(pool, kind): price for pool, kind, price in snapshot.pool_prices},
     )
     return _World(snapshot, pools, profiles, cases, acting, fixed, joint, options)
 

@@ -108,8 +108,12 @@ class PoolDecision:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What one cycle decides."""
+    """What one cycle decides.
+
+    `pool_prices`: what one more GPU-hour of each shared pool is worth, in $; the next cycle's coordination starts there.
+    """
 
     services: tuple[ServiceDecision, ...]
     pools: tuple[PoolDecision, ...]
     total_cost_per_hour: float
+    pool_prices: tuple[tuple[str, CapacityType, float], ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medley.model.objects import Pool, RoutingMode, Service, ServiceKey
+from medley.model.objects import CapacityType, Pool, RoutingMode, Service, ServiceKey
 from medley.model.samples import ReadyReplica, ServiceSamples
 from medley.model.workload import Workload
 from medley.planning.demand import PastDemand
@@ -68,7 +68,10 @@ class ObjectError:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The input of one planning cycle; `taken_at_s` is unix time and the only clock a decision sees."""
+    """The input of one planning cycle; `taken_at_s` is unix time and the only clock a decision sees.
+
+    `pool_prices`: those of the last decision. They say where coordination starts, not where it ends.
+    """
 
     taken_at_s: float
     settings: Settings
@@ -78,4 +81,5 @@ class Snapshot:
     states: tuple[ServiceState, ...] = ()
     samples: tuple[ServiceSamples, ...] = ()
     errors: tuple[ObjectError, ...] = ()
+    pool_prices: tuple[tuple[str, CapacityType, float], ...] = ()
     schema_version: int = SCHEMA_VERSION
