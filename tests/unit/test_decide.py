@@ -115,8 +115,8 @@ def test_missing_data_never_scales_down(chat: Resources, case: str, counts: dict
     assert decision.held
     got = desired(decision)
     assert all(got.get(name, 0) >= count for name, count in counts.items())
-    for pool in decide(snapshot(chat, running=counts, samples=samples, past_rps=past)).pools:
-        assert pool.nodes >= counts.get(pool.pool, 0)
+    for found in decide(snapshot(chat, running=counts, samples=samples, past_rps=past)).pools:
+        assert found.nodes >= counts.get(found.pool, 0)
 
 
 def test_unknown_demand_raises_to_the_floor(chat: Resources) -> None:

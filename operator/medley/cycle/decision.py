@@ -110,7 +110,7 @@ class PoolDecision:
 class Decision:
     """What one cycle decides.
 
-    `pool_prices`: what one more GPU-hour of each shared pool is worth, in $; the next cycle's coordination starts there.
+    `pool_prices`: what one more GPU-hour of each shared pool is worth, in $; the next cycle starts there.
     """
 
     services: tuple[ServiceDecision, ...]
