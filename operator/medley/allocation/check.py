@@ -42,15 +42,15 @@ def overloaded(
 ) -> list[str]:
     """Ways in which the replicas do not carry the demand under the routing, in words; empty if they do."""
     broken = []
-    for position, line in enumerate(steering.lines):
-        given = [
-            shares.get(variant.name, ())[position] if variant.name in shares else 0.0 for variant in problem.variants
-        ]
-        if abs(sum(given) - 1.0) > TOLERANCE:
-            broken.append(f"line {line.number}: shares add up to {sum(given):.6f}")
-        for variant, share, load in zip(problem.variants, given, line.loads, strict=True):
+    rows = [(index, variant) for index, variant in enumerate(problem.variants) if variant.name in shares]
+    given = zip(*(shares[variant.name] for _, variant in rows), strict=True) if rows else ((),) * len(steering.lines)
+    for line, parts in zip(steering.lines, given, strict=True):
+        if abs(sum(parts) - 1.0) > TOLERANCE:
+            broken.append(f"line {line.number}: shares add up to {sum(parts):.6f}")
+        for (index, variant), share in zip(rows, parts, strict=True):
             # In mode Service whatever runs gets traffic; a held replica that cannot serve all sizes is reported apart.
-            if share > TOLERANCE and load is None and not (problem.routing is RoutingMode.SERVICE and variant.floor):
+            barred = line.loads[index] is None and not (problem.routing is RoutingMode.SERVICE and variant.floor)
+            if barred and share > TOLERANCE:
                 broken.append(f"line {line.number}: {variant.name} gets traffic it cannot serve")
     rounding = TOLERANCE * (1 + len(steering.lines))
     stage = stages_of(problem)[0]

@@ -56,7 +56,13 @@ def allocate(problem: Problem, options: Options | None = None) -> Allocation:
         solve_ms += onward.solve_ms
         candidates.append(_checked(problem, steering, onward, messages))
     solved = any(plan is not None for plan in candidates)
-    single = _adopted(problem, steering, best_single) if best_single is not None else None
+    single = None
+    if best_single is not None:
+        cheapest = min((_charged(problem, plan) for plan in candidates if plan is not None), default=math.inf)
+        alone = best_single.cost_per_hour
+        # Its own cost of change only adds to what it costs: where it is of no use already, the re-check is spared.
+        if alone <= cheapest or saves_too_little(problem, cheapest, alone):
+            single = _adopted(problem, steering, best_single)
     plans = [plan for plan in (*candidates, single) if plan is not None]
     if plans:
         chosen = min(plans, key=lambda plan: _charged(problem, plan))
