@@ -288,6 +288,21 @@ def test_long_prompts_with_long_answers_go_to_a100_here_because_bandwidth_decide
     assert beyond == [Size(12000, 2000), Size(16000, 2000), Size(12000, 1000), Size(16000, 1000), Size(16000, 500)]
 
 
+def test_no_other_memory_makes_h100_gain_on_a100_as_prompts_grow() -> None:
+    a100, h100 = OURS["A100-80"], OURS["H100"]
+    others = {
+        "A100 of 40 GB": (replace(a100, memory_gib=40.0, bandwidth_gb_per_s=1555.0), h100),
+        "A100 with half its memory": (replace(a100, memory_gib=40.0), h100),
+        "H100 of 94 GB": (a100, replace(h100, memory_gib=94.0, bandwidth_gb_per_s=3900.0)),
+    }
+    for slow, fast in ((a100, h100), *others.values()):
+        ratios = [ratio(Size(i, 2000), "fast", "slow", None, {"slow": slow, "fast": fast}) for i in INPUTS[5:]]
+        # Published: from 1.5 to 4.1 along this row.
+        assert max(ratios) / min(ratios) < 1.05
+    ahead = {size.output_tokens: by for size, _, by in cells() if size.input_tokens == 16000}
+    assert ahead[500] == ahead[1000] == ahead[2000] == 99
+
+
 def test_l4_cannot_keep_40_ms_although_tables_6_and_8_count_on_it() -> None:
     read = LLAMA_2_7B.weight_bytes - 2 * LLAMA_2_7B.embedding_parameters
     assert read / 300e9 > 0.044  # s, once at Table 1's peak bandwidth
