@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import cache
 
 
 class Domain(Enum):
@@ -101,7 +101,7 @@ class Operator:
         return f"{qualifier}{self.base.value}{'IfExists' if self.if_exists else ''}"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _domain(base: Base) -> Domain:
     if base.value.startswith("Numeric"):
         return Domain.NUMERIC

@@ -185,7 +185,11 @@ def _conditions(value: Any, path: str) -> Iterable[Condition]:
             yield Condition(operator, key, values, form)
 
 
-_READERS = {Domain.NUMERIC: (number_of, "a number"), Domain.DATE: (instant_of, "a date"), Domain.IP: (range_of, "an IP prefix")}
+_READERS = {
+    Domain.NUMERIC: (number_of, "a number"),
+    Domain.DATE: (instant_of, "a date"),
+    Domain.IP: (range_of, "an IP prefix"),
+}
 
 
 def _check_value(operator: Operator, text: str, path: str) -> None:
