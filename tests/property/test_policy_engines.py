@@ -3,13 +3,15 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medley.policy.answers import Empty, Found
+from medley.policy.answers import Empty, Found, Unknown
 from medley.policy.atoms.product import find
 from medley.policy.clauses import All, Builder, Not
 from medley.policy.iam.document import Document
 from medley.policy.iam.evaluate import Evaluator
 from medley.policy.iam.policyset import PolicySet, Relation
 from medley.policy.iam.request import Request
+from medley.policy.smt.engine import find as smt
+from medley.policy.spec.regions import region_of
 from policy_strategies import documents, requests
 
 
@@ -66,8 +68,47 @@ def test_atoms_agree_with_the_evaluator_on_sets(p: PolicySet, q: PolicySet, samp
 @settings(max_examples=150, deadline=None)
 @given(documents(variables=False), requests())
 def test_a_request_alone_is_a_region(p: Document, sample: Request):
-    from medley.policy.spec.regions import region_of
-
     builder = Builder()
     question = builder.question(All((builder.allowed(p), builder.clause(region_of(sample)))))
     assert isinstance(find(question), Found if Evaluator(p).allows(sample) else Empty)
+
+
+def agree(p: Document | PolicySet, q: Document | PolicySet) -> None:
+    """B and C give the same answer, and A confirms what they find."""
+    question = not_within(p, q)
+    answers = find(question), smt(question, 300)
+    for answer in answers:
+        if isinstance(answer, Found):
+            assert Evaluator(p).allows(answer.witness)
+            assert not Evaluator(q).allows(answer.witness)
+    assert not any(isinstance(answer, Found) for answer in answers) or not any(
+        isinstance(answer, Empty) for answer in answers
+    )
+
+
+@settings(max_examples=80, deadline=None)
+@given(documents(), documents())
+def test_smt_agrees(p: Document, q: Document):
+    agree(p, q)
+
+
+@settings(max_examples=40, deadline=None)
+@given(policy_sets(), policy_sets())
+def test_smt_agrees_on_sets(p: PolicySet, q: PolicySet):
+    agree(p, q)
+
+
+@settings(max_examples=40, deadline=None)
+@given(documents(variables=False), documents(variables=False))
+def test_smt_decides_what_atoms_decide(p: Document, q: Document):
+    question = not_within(p, q)
+    if not isinstance(find(question), Unknown):
+        assert not isinstance(smt(question), Unknown)
+
+
+@settings(max_examples=60, deadline=None)
+@given(documents(), requests())
+def test_smt_decides_one_request(p: Document, sample: Request):
+    builder = Builder()
+    answer = smt(builder.question(All((builder.allowed(p), builder.clause(region_of(sample))))))
+    assert isinstance(answer, Found if Evaluator(p).allows(sample) else Empty)

@@ -51,7 +51,7 @@ MULTIVALUED_KEYS = frozenset(
     }
 )  # fmt: skip
 """Global keys that hold several values, and the two service keys that policies use most. Source: IAM User Guide,
-"AWS global condition context keys", and the DynamoDB Developer Guide. A key on which a set operator is used counts too."""
+"AWS global condition context keys", and the DynamoDB Developer Guide. So does a key on which a set operator is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +208,8 @@ def _mixed(tests: Sequence[Test]) -> list[tuple[int, str]]:
                 texts.add(part.text)
             elif glob != EVERYTHING:
                 raise TooLarge(f"{test.dimension} is compared both as text with wildcards and otherwise")
+    if len({test.values.instants for test in tests if isinstance(test.values, Numbers)}) > 1:
+        raise TooLarge(f"{tests[0].dimension} is compared both as a number and as a date")
     candidates = [*sorted(texts), "neither number nor address"]
     for instants in (False, True):
         numbers = [

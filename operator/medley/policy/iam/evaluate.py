@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from medley.policy.glob import Matcher, action_glob, matcher, resource_glob
+from medley.policy.glob import Glob, Matcher, action_glob, matcher, resource_glob
 from medley.policy.iam.conditions import ConditionTest, Context, condition_test, resolved_matcher, single_value
 from medley.policy.iam.document import Document, Effect, Patterns, Principals, Sense, Statement
 from medley.policy.iam.policyset import Grant, Layer, Matched, PolicySet, allows, alone, split_grants
@@ -31,7 +31,10 @@ class StatementRef:
 class CompiledStatement:
     """One statement as functions."""
 
-    __slots__ = ("_conditions", "_not_action", "_not_principal", "_not_resource", "_principal", "_resource", "_resource_variables", "action", "effect")  # fmt: skip
+    __slots__ = (
+        "_conditions", "_not_action", "_not_principal", "_not_resource", "_principal", "_resource",
+        "_resource_variables", "action", "effect",
+    )  # fmt: skip
 
     def __init__(self, statement: Statement, *, variables: bool) -> None:
         self.effect = statement.effect
@@ -69,11 +72,15 @@ class CompiledStatement:
         return resolved_matcher(globs, tuple((key, single_value(context, key)) for key in keys))(resource)
 
 
-def _resource_matcher(element: Patterns | None, *, variables: bool):  # type: ignore[no-untyped-def]
+VariableGlobs = tuple[tuple[Glob, ...], tuple[str, ...]]
+"""Patterns with variables, and the keys that they need."""
+
+
+def _resource_matcher(element: Patterns | None, *, variables: bool) -> tuple[Matcher | None, VariableGlobs | None]:
     if element is None:
         return None, None
     globs = tuple(resource_glob(pattern, variables=variables) for pattern in element.items)
-    keys = tuple(sorted(frozenset().union(*(glob.variables for glob in globs))))
+    keys = tuple(sorted(frozenset[str]().union(*(glob.variables for glob in globs))))
     return (None, (globs, keys)) if keys else (matcher(globs), None)
 
 

@@ -28,7 +28,7 @@ def caller_text(caller: Caller | None) -> str:
 
 
 def principal_globs(principals: Principals) -> tuple[Glob, ...]:
-    """Patterns of the callers that the element lists; the sense (Principal or NotPrincipal) is the caller's to apply."""
+    """Patterns of the callers that the element lists, whichever of Principal and NotPrincipal it is."""
     if principals.everyone:
         return (EVERYTHING,)
     out: list[Glob] = []

@@ -1,1 +1,1 @@
-"""Access specs: a floor of requests that must be allowed, a ceiling of regions in which none may be, and their check."""
+"""Access specs: requests that must be allowed (floor), regions in which none may be (ceiling), and their check."""
