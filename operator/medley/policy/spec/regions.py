@@ -6,15 +6,30 @@ those it names.
 
 from __future__ import annotations
 
-from medley.policy.clauses import ACTION, CALLER, KEY, RESOURCE, Clause, Strings, Test
+from medley.policy.clauses import (
+    ACTION,
+    CALLER,
+    KEY,
+    RESOURCE,
+    Addresses,
+    Clause,
+    Constant,
+    Interval,
+    Numbers,
+    Strings,
+    Test,
+    absence,
+)
 from medley.policy.glob import Glob, Text
+from medley.policy.iam.operators import Base, Domain, Operator
 from medley.policy.iam.principals import caller_text
-from medley.policy.iam.request import Request, ascii_lower
+from medley.policy.iam.request import Caller, Request, ascii_lower
+from medley.policy.iam.values import address_text, binary_of, instant_of, number_of, range_of
 
 
 def exactly(dimension: str, value: str) -> Test:
     """The dimension has this one value."""
-    return Test(dimension, Strings((Glob((Text(value),)),)))
+    return Test(dimension, Strings((Glob((Text(value),) if value else ()),)))
 
 
 def region_of(request: Request) -> Clause:
@@ -33,5 +48,52 @@ def _exactly_these(dimension: str, values: tuple[str, ...]) -> list[Test]:
     """The key holds each of the values, and no other."""
     if len(values) == 1:
         return [exactly(dimension, values[0])]
-    globs = tuple(Glob((Text(value),)) for value in values)
+    globs = tuple(Glob((Text(value),) if value else ()) for value in values)
     return [Test(dimension, Strings(globs), every=True), *(exactly(dimension, value) for value in values)]
+
+
+def caller_test(caller: Caller | None) -> Test:
+    """This one caller; None: nobody, an anonymous request."""
+    return exactly(CALLER, caller_text(caller))
+
+
+def key_test(operator: Operator, key: str, text: str) -> Test | None:
+    """The key is there and equals this value, the operator saying only of which type it is.
+
+    An address may be a prefix: any address inside. `Null` says whether the key is there at all. None: the text is no
+    value of that type.
+    """
+    dimension = KEY + ascii_lower(key)
+    if operator.base is Base.NULL:
+        wanted = ascii_lower(text)
+        if wanted not in ("true", "false"):
+            return None
+        return absence(dimension) if wanted == "true" else Test(dimension, Constant(True))
+    if operator.domain is Domain.IP:
+        found = range_of(text)
+        return None if found is None else Test(dimension, Addresses((found,)))
+    if operator.domain in (Domain.NUMERIC, Domain.DATE):
+        instants = operator.domain is Domain.DATE
+        number = instant_of(text) if instants else number_of(text)
+        return None if number is None else Test(dimension, Numbers((Interval(number, number),), instants))
+    if operator.base is Base.BOOL:
+        if ascii_lower(text) not in ("true", "false"):
+            return None
+        return Test(dimension, Strings((Glob((Text(ascii_lower(text), fold=True),)),)))
+    if operator.base is Base.BINARY_EQUALS:
+        text = binary_of(text) or text
+    return exactly(dimension, text)
+
+
+def sample_values(operator: Operator, text: str) -> tuple[str, ...]:
+    """Values of the set that `key_test` describes: the text, or the ends of a prefix; empty: the key is absent."""
+    if operator.base is Base.NULL:
+        return () if ascii_lower(text) == "true" else ("x",)
+    if operator.domain is Domain.IP:
+        found = range_of(text)
+        assert found is not None
+        version, low, high = found
+        return tuple(dict.fromkeys((address_text(version, low), address_text(version, high))))
+    if operator.base is Base.BOOL:
+        return (ascii_lower(text),)
+    return (text,)
