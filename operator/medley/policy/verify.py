@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from medley.policy.answers import Engine, Found
-from medley.policy.atoms.product import find
-from medley.policy.clauses import All, Builder, Clause, Formula, Not
+from medley.policy.answers import Engine
+from medley.policy.clauses import All, Builder, Formula, Not
 from medley.policy.iam.evaluate import Evaluator, StatementRef
 from medley.policy.iam.policyset import PolicySet
 from medley.policy.iam.request import Decision, Request
+from medley.policy.membership import lies_in
 from medley.policy.prove import Outcome, Proved, Prover, Refuted, Unproved
-from medley.policy.spec.regions import region_of
+from medley.policy.realistic import realistic
 from medley.policy.spec.spec import Rule, Side, Spec
 
 BATCH = 25
@@ -181,6 +181,9 @@ class Verification:
             witnesses.extend(self._witness(rule, witness, part) for part, witness in enumerate(found))
 
     def _witness(self, rule: Rule, request: Request, part: int = 0) -> Witness:
+        allowed = self.evaluator.allows(request)
+        region = rule.parts[part]
+        request = realistic(request, lambda other: self.evaluator.allows(other) is allowed and lies_in(region, other))
         decision = self.evaluator.decide(request)
         effects = tuple(self.evaluator.matching(request))
         wanted = "Deny" if decision is Decision.EXPLICIT_DENY else "Allow"
@@ -192,13 +195,6 @@ def _doubt(rule: Rule, outcome: Outcome) -> Doubt:
     if isinstance(outcome, Unproved):
         return Doubt(rule, outcome.reason, outcome.disagreement)
     return Doubt(rule, "the witness lies in none of the rules", "an engine's witness lies outside the question")
-
-
-def lies_in(region: Clause, request: Request) -> bool:
-    """Whether a region holds a request: by engine B, on the request alone."""
-    builder = Builder()
-    formula = All((builder.clause(region), builder.clause(region_of(request))))
-    return isinstance(find(builder.question(formula)), Found)
 
 
 def within(inner: PolicySet, outer: PolicySet, prover: Prover) -> Outcome:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from medley.policy.answers import TooLarge
 from medley.policy.atoms.ranges import address_atoms, number_atoms
 from medley.policy.atoms.strings import Pattern, Universe, text_atoms, text_counts
+from medley.policy.catalogue import multivalued_keys
 from medley.policy.clauses import (
     ACTION,
     CALLER,
@@ -20,11 +21,11 @@ from medley.policy.clauses import (
     Numbers,
     Strings,
     Test,
-    ValueSet,
 )
-from medley.policy.glob import EVERYTHING, Any, Glob, Star, Text, matcher
+from medley.policy.glob import EVERYTHING, Any, Glob, Star, Text
 from medley.policy.iam.principals import ANONYMOUS
-from medley.policy.iam.values import address_of, instant_of, number_of
+from medley.policy.iam.values import address_of
+from medley.policy.membership import contains
 
 _NAME = (Any(colons=False), Star(colons=False))
 ACTIONS = Universe((Glob((*_NAME, Text(":"), *_NAME)),), lower=True)
@@ -44,14 +45,13 @@ BOOLEANS = Universe((Glob((Text("true"),)), Glob((Text("false"),))))
 MAX_OPTIONS = 4096
 """Options of one dimension; more are answered Unknown."""
 
-MULTIVALUED_KEYS = frozenset(
+GLOBAL_MULTIVALUED_KEYS = frozenset(
     {
         "aws:tagkeys", "aws:calledvia", "aws:principalorgpaths", "aws:resourceorgpaths", "aws:sourceorgpaths",
-        "aws:principalservicenameslist", "dynamodb:attributes", "dynamodb:leadingkeys",
+        "aws:principalservicenameslist",
     }
 )  # fmt: skip
-"""Global keys that hold several values, and the two service keys that policies use most. Source: IAM User Guide,
-"AWS global condition context keys", and the DynamoDB Developer Guide. So does a key on which a set operator is used."""
+"""Source: IAM User Guide, "AWS global condition context keys"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,9 @@ def is_boolean(test: Test) -> bool:
 
 
 def holds_several(dimension: str, tests: Sequence[Test]) -> bool:
-    """Whether the key may hold several values."""
-    return dimension.removeprefix(KEY) in MULTIVALUED_KEYS or any(test.set_operator for test in tests)
+    """Whether the key may hold several values: AWS says so, or a set operator is used on it."""
+    key = dimension.removeprefix(KEY)
+    return key in GLOBAL_MULTIVALUED_KEYS or key in multivalued_keys() or any(test.set_operator for test in tests)
 
 
 def options(dimension: str, clauses: Sequence[Clause]) -> tuple[Option, ...]:
@@ -228,18 +229,3 @@ def _mixed(tests: Sequence[Test]) -> list[tuple[int, str]]:
     for text in candidates:
         out.setdefault(sum(1 << n for n, test in enumerate(tests) if contains(test.values, text)), text)
     return list(out.items())
-
-
-def contains(values: ValueSet, text: str) -> bool:
-    """Whether a value set without variables holds a text."""
-    if isinstance(values, Strings):
-        return matcher(values.globs)(text)
-    if isinstance(values, Numbers):
-        number = instant_of(text) if values.instants else number_of(text)
-        return number is not None and any(interval.contains(number) for interval in values.intervals)
-    if isinstance(values, Addresses):
-        address = address_of(text)
-        return address is not None and any(
-            version == address[0] and low <= address[1] <= high for version, low, high in values.ranges
-        )
-    return values.holds
