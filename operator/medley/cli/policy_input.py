@@ -11,7 +11,7 @@ from medley.model.errors import UserError
 from medley.policy.iam.document import Document, DocumentKind
 from medley.policy.iam.parse import parse_document
 from medley.policy.iam.policyset import PolicySet, Relation, alone
-from medley.policy.iam.render import SizeLimit, size_characters
+from medley.policy.iam.render import SizeLimit
 from medley.policy.prove import Prover
 from medley.policy.spec.read import read_spec
 from medley.policy.spec.spec import Spec
@@ -131,6 +131,9 @@ def shipped_ceilings() -> dict[str, str]:
     return {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in files}
 
 
-def size_note(document: Document) -> dict[str, int]:
-    """Size as AWS counts it, for reports."""
-    return {"characters": size_characters(document)}
+def main_document(policies: PolicySet) -> Document:
+    """The document that `--document` named."""
+    if policies.identity:
+        return policies.identity[0]
+    assert policies.resource is not None
+    return policies.resource

@@ -10,13 +10,13 @@ from medley.cli.policy_input import (
     add_common,
     add_document,
     add_spec,
+    main_document,
     policies_of,
     prover_of,
-    read_document,
-    size_note,
     spec_of,
 )
 from medley.cli.policy_output import report_lines, report_object
+from medley.policy.iam.render import size_characters
 from medley.policy.verify import Verdict, verify
 
 EXIT = {Verdict.SATISFIED: 0, Verdict.VIOLATED: 1, Verdict.UNKNOWN: 4}
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Verify and print."""
     policies, spec = policies_of(args), spec_of(args)
     report = verify(policies, spec, prover_of(args))
-    size = size_note(read_document(args.document))["characters"] if str(args.document) != "-" else 0
+    size = size_characters(main_document(policies))
     limit = TARGETS[args.target].value if args.target else None
     too_long = limit is not None and size > limit
     if args.output == "json":

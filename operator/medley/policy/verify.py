@@ -167,7 +167,7 @@ class Verification:
         found: list[Request] = []
         unproved: list[Unproved] = []
         for part in rule.parts:
-            outcome = self.ask([Rule(rule.id, Side.CEILING, (part,))])
+            outcome = self.ask([Rule(rule.id, Side.CEILING, (part,), ())])
             if isinstance(outcome, Proved):
                 proved.append((rule, outcome.engines))
                 return

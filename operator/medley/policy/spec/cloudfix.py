@@ -15,11 +15,11 @@ from typing import Any
 
 from medley.model.errors import UserError
 from medley.policy.clauses import ACTION, RESOURCE, Clause, Test
-from medley.policy.iam.document import PrincipalType
+from medley.policy.iam.document import Effect, Form, Patterns, PrincipalEntry, Principals, PrincipalType, Statement
 from medley.policy.iam.operators import Domain, Operator, parse_operator
 from medley.policy.iam.request import Caller, Request, ascii_lower, request
 from medley.policy.iam.values import text_of
-from medley.policy.spec.regions import caller_test, exactly, key_test, sample_values
+from medley.policy.spec.regions import caller_test, equality, escaped, exactly, key_test, sample_values
 from medley.policy.spec.spec import Rule, Side, Spec
 
 _KEYS = {"id", "Effect", "Action", "Resource", "Principal", "Condition"}
@@ -76,6 +76,7 @@ def _rules(item: Any, number: int, path: str) -> list[Rule]:
                 str(label),
                 side,
                 (Clause((*fixed, *tests), closed=side is Side.FLOOR),),
+                (_statement(action, resource, caller if named else None, keys),),
                 _samples(action, resource, caller, keys),
                 exact=side is Side.FLOOR
                 and not any(operator.domain is Domain.IP and "/" in text for operator, _, text, _ in keys),
@@ -85,6 +86,17 @@ def _rules(item: Any, number: int, path: str) -> list[Rule]:
 
 
 Key = tuple[Operator, str, str, Test]
+
+
+def _statement(action: str, resource: str, caller: Caller | None, keys: tuple[Key, ...]) -> Statement:
+    principal = None if caller is None else Principals((PrincipalEntry(caller.type, (caller.id,), Form.ONE),))
+    return Statement(
+        Effect.ALLOW,
+        Patterns((action,), form=Form.ONE),
+        Patterns((escaped(resource),), form=Form.ONE),
+        principal,
+        tuple(equality(operator, key, text) for operator, key, text, _ in keys),
+    )
 
 
 def _samples(action: str, resource: str, caller: Caller | None, keys: tuple[Key, ...]) -> tuple[Request, ...]:

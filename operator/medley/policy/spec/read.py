@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -30,14 +31,23 @@ import yaml
 from medley.model.errors import UserError
 from medley.policy.clauses import ACTION, RESOURCE, Clause, Strings, Test, condition_tests
 from medley.policy.glob import Glob, action_glob, resource_glob
-from medley.policy.iam.document import Effect, Patterns, PrincipalType, Sense, Statement
+from medley.policy.iam.document import (
+    Effect,
+    Form,
+    Patterns,
+    PrincipalEntry,
+    Principals,
+    PrincipalType,
+    Sense,
+    Statement,
+)
 from medley.policy.iam.operators import Base, Operator
 from medley.policy.iam.parse import statement_of
 from medley.policy.iam.request import Caller, Request, request
 from medley.policy.iam.values import range_of, text_of
 from medley.policy.json_text import MAX_CHARACTERS, read_json
 from medley.policy.spec.cloudfix import spec_of_requests
-from medley.policy.spec.regions import caller_test, key_test, sample_values
+from medley.policy.spec.regions import caller_test, equality, key_test, sample_values
 from medley.policy.spec.spec import Rule, Side, Spec
 
 _RULE_KEYS = (
@@ -128,17 +138,18 @@ def _rule(item: Any, side: Side, number: int, path: str) -> Rule:
         extra = set(item) - {"id", "allOf", "resource", "principal", "source", "reason"}
         if extra:
             raise UserError(f"does not go with {', '.join(sorted(extra))}", field=f"{path}.allOf")
-        parts = []
+        parts, statements = [], []
         for action in _list(item["allOf"], f"{path}.allOf"):
-            clause, _ = _clause({**item, "action": action}, side, path)
+            clause, statement, _ = _clause({**item, "action": action}, side, path)
             parts.append(clause)
-        return Rule(label, side, tuple(parts), source=source, reason=reason)
-    clause, samples = _clause(item, side, path)
+            statements.append(statement)
+        return Rule(label, side, tuple(parts), tuple(statements), source=source, reason=reason)
+    clause, statement, samples = _clause(item, side, path)
     exact = side is Side.FLOOR and samples is not None and len(samples) < MAX_SAMPLES and not _has_prefix(item)
-    return Rule(label, side, (clause,), samples or (), exact, source, reason)
+    return Rule(label, side, (clause,), (statement,), samples or (), exact, source, reason)
 
 
-def _clause(item: dict[str, Any], side: Side, path: str) -> tuple[Clause, tuple[Request, ...] | None]:
+def _clause(item: dict[str, Any], side: Side, path: str) -> tuple[Clause, Statement, tuple[Request, ...] | None]:
     """The rule's set, and requests of it where actions and resources are named outright."""
     if side is Side.FLOOR:
         for key in ("action", "resource"):
@@ -159,7 +170,12 @@ def _clause(item: dict[str, Any], side: Side, path: str) -> tuple[Clause, tuple[
     keys = list(_context(item.get("context", {}), f"{path}.context"))
     tests.extend(test for _, _, _, test in keys)
     clause = Clause(tuple(test for test in tests if test is not None), closed=side is Side.FLOOR)
-    return clause, _samples(statement.action, statement.resource, caller, keys)
+    template = replace(
+        statement,
+        principal=None if caller is None else Principals((PrincipalEntry(caller.type, (caller.id,), Form.ONE),)),
+        conditions=statement.conditions + tuple(equality(operator, key, text) for operator, key, text, _ in keys),
+    )
+    return clause, template, _samples(statement.action, statement.resource, caller, keys)
 
 
 def _parsed(item: dict[str, Any], path: str) -> Statement:

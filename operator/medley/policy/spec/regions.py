@@ -21,6 +21,7 @@ from medley.policy.clauses import (
     absence,
 )
 from medley.policy.glob import Glob, Text
+from medley.policy.iam.document import Condition, Form
 from medley.policy.iam.operators import Base, Domain, Operator
 from medley.policy.iam.principals import caller_text
 from medley.policy.iam.request import Caller, Request, ascii_lower
@@ -83,6 +84,23 @@ def key_test(operator: Operator, key: str, text: str) -> Test | None:
     if operator.base is Base.BINARY_EQUALS:
         text = binary_of(text) or text
     return exactly(dimension, text)
+
+
+def equality(operator: Operator, key: str, text: str) -> Condition:
+    """The condition of a policy that `key_test` asks of a request."""
+    base = operator.base
+    if base is Base.NULL or operator.domain is Domain.IP:
+        base = Base.NULL if base is Base.NULL else Base.IP_ADDRESS
+    elif operator.domain in (Domain.NUMERIC, Domain.DATE):
+        base = Base.NUMERIC_EQUALS if operator.domain is Domain.NUMERIC else Base.DATE_EQUALS
+    elif base not in (Base.BOOL, Base.BINARY_EQUALS):
+        base = Base.STRING_EQUALS
+    return Condition(Operator(base), key, (text,), Form.ONE)
+
+
+def escaped(text: str) -> str:
+    """A Resource pattern that matches this text alone."""
+    return "".join(f"${{{character}}}" if character in "*?" else character for character in text)
 
 
 def sample_values(operator: Operator, text: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from medley.policy.clauses import Clause
+from medley.policy.iam.document import Statement
 from medley.policy.iam.request import Request
 
 
@@ -33,6 +34,8 @@ class Rule:
     id: str
     side: Side
     parts: tuple[Clause, ...]
+    statements: tuple[Statement, ...]
+    """For each part a statement that matches its set: with Allow it gives a floor, with Deny it shuts a ceiling."""
     samples: tuple[Request, ...] = ()
     exact: bool = False
     source: str = ""
