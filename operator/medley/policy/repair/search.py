@@ -1,0 +1,158 @@
+"""The search for edits: best edit first on examples, counterexamples of engine B as new examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from medley.model.errors import UserError
+from medley.policy.answers import Engine
+from medley.policy.iam.document import Document, Effect, Statement
+from medley.policy.iam.policyset import alone
+from medley.policy.prove import Prover
+from medley.policy.repair.board import Board, Example
+from medley.policy.repair.candidates import Candidates
+from medley.policy.repair.construct import construct
+from medley.policy.repair.edits import Edit, EditKind, apply_edit, apply_to_statement
+from medley.policy.spec.spec import Rule, Side
+from medley.policy.verify import Verification, Witness
+
+ROUNDS = 12
+"""Rounds of edits and counterexamples before the rest is constructed."""
+PROBED = 5
+"""Wrong examples whose candidates are compared at each step."""
+COST_WEIGHT = 0.9
+"""Of an edit's cost against an example put right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A candidate that engine B refused: the edits, and the request that speaks against them."""
+
+    edits: tuple[Edit, ...]
+    witness: Witness
+
+
+@dataclass
+class Search:
+    """The state of a search: the document so far, the edits that made it, the examples."""
+
+    document: Document
+    rules: tuple[Rule, ...]
+    edits: list[Edit] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Edits until engine B finds nothing wrong; constructs what the search cannot reach."""
+        examples = [Example(sample, rule.side is Side.FLOOR) for rule in self.rules for sample in rule.samples]
+        before = self._wrong()
+        examples.extend(_example(witness) for witness in before)
+        for _ in range(ROUNDS):
+            if not before:
+                return
+            stuck = not self._improve(list(dict.fromkeys(examples)))
+            before = self._wrong()
+            if not before:
+                return
+            fresh = [_example(witness) for witness in before if _example(witness) not in examples]
+            self.rejected.append(Rejected(tuple(self.edits), before[0]))
+            examples.extend(fresh)
+            if stuck or not fresh:
+                break
+        for edit in construct(self.document, self.rules):
+            self._take(edit)
+
+    def _take(self, edit: Edit) -> None:
+        self.document = apply_edit(self.document, edit)
+        self.edits.append(edit)
+
+    def _wrong(self) -> tuple[Witness, ...]:
+        """Rules that engine B finds broken. Floor rules of listed requests are decided by the evaluator."""
+        check = Verification(alone(self.document), Prover(engines=(Engine.ATOMS,)))
+        return check.run(self.rules).witnesses
+
+    def _improve(self, examples: Sequence[Example]) -> bool:
+        """Applies best edits while one puts more examples right than wrong; whether none is wrong at the end."""
+        board = Board(examples, variables=self.document.has_variables)
+        while True:
+            statements = self.document.statements
+            masks = [board.statement(statement) for statement in statements]
+            effects = [statement.effect for statement in statements]
+            allowed = board.allowed(zip(effects, masks, strict=True))
+            wrong = board.wrong(allowed)
+            if not wrong:
+                return True
+            best = self._best(board, masks, allowed, wrong)
+            if best is None:
+                return False
+            self._take(best)
+
+    def _best(self, board: Board, masks: list[int], allowed: int, wrong: int) -> Edit | None:
+        statements = self.document.statements
+        candidates = Candidates(self.document, board, masks, allowed)
+        seen: set[tuple[int, Statement | None]] = set()
+        best: tuple[float, float, Edit] | None = None
+        for number in _spread(wrong, PROBED):
+            for edit, cost in candidates.for_example(number):
+                changed = _changed_statement(statements, edit)
+                if changed is _NOTHING or (edit.statement, changed) in seen:
+                    continue
+                seen.add((edit.statement, changed if isinstance(changed, Statement) else None))
+                after = _allowed_after(board, statements, masks, edit.statement, changed)
+                gain = wrong.bit_count() - board.wrong(after).bit_count()
+                if gain < 1:
+                    continue
+                score = gain - COST_WEIGHT * cost
+                if best is None or (score, -cost) > best[:2]:
+                    best = (score, -cost, edit)
+        return None if best is None else best[2]
+
+
+class _Nothing:
+    """An edit that cannot be applied."""
+
+
+_NOTHING = _Nothing()
+
+
+def _changed_statement(statements: Sequence[Statement], edit: Edit) -> Statement | _Nothing | None:
+    """The statement after the edit; None: it is removed."""
+    if edit.kind is EditKind.REMOVE_STATEMENT:
+        return None
+    if edit.kind is EditKind.ADD_STATEMENT:
+        assert edit.added is not None
+        return edit.added
+    try:
+        changed = apply_to_statement(statements[edit.statement], edit)
+    except UserError:
+        return _NOTHING
+    return _NOTHING if changed == statements[edit.statement] else changed
+
+
+def _allowed_after(
+    board: Board,
+    statements: Sequence[Statement],
+    masks: Sequence[int],
+    index: int,
+    changed: Statement | _Nothing | None,
+) -> int:
+    pairs: list[tuple[Effect, int]] = [
+        (statement.effect, mask)
+        for number, (statement, mask) in enumerate(zip(statements, masks, strict=True))
+        if number != index
+    ]
+    if isinstance(changed, Statement):
+        pairs.append((changed.effect, board.statement(changed)))
+    return board.allowed(pairs)
+
+
+def _example(witness: Witness) -> Example:
+    return Example(witness.request, witness.rule.side is Side.FLOOR)
+
+
+def _spread(mask: int, most: int) -> list[int]:
+    """Positions of set bits, at most so many, spread over all of them."""
+    numbers = [number for number in range(mask.bit_length()) if mask >> number & 1]
+    if len(numbers) <= most:
+        return numbers
+    return [numbers[len(numbers) * n // most] for n in range(most)]
