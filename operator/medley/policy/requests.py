@@ -1,10 +1,10 @@
 """Request lists made from a policy, in CloudFix's format: for trying repairs, and for measuring them.
 
 Re-written from the description of CloudFix's generator (arXiv 2512.09957 and its read-me): 60 % must be allowed, 40 %
-denied, taken in turn from pools. Allowed: the policy's own actions, wildcards filled in, and actions of common services.
-Denied: actions of the same services that the policy does not name, actions that do not exist, and altered ARNs.
-Principal and Condition are there where the policy has them; for a share of the requests both are rewritten, so that the
-policy as it stands decides them wrongly.
+denied, taken in turn from pools. Allowed: the policy's own actions, wildcards filled in, and actions of common
+services. Denied: actions of the same services that the policy does not name, actions that do not exist, and altered
+ARNs. Principal and Condition are there where the policy has them; for a share of the requests both are rewritten, so
+that the policy as it stands decides them wrongly.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from medley.policy.answers import Engine
@@ -18,6 +18,8 @@ from medley.policy.spec.spec import Rule, Side, Spec
 
 BATCH = 25
 """Rules that are proved together: one question instead of one each. Where that fails, each is asked by itself."""
+BATCH_TIMEOUT_MS = 300
+"""Limit of such a question to Z3: many texts on one string can be hard together and easy one by one."""
 
 
 class Verdict(Enum):
@@ -154,7 +156,10 @@ class Verification:
                 return False
             return any(lies_in(clause, witness) for clause in clauses)
 
-        return self._prover.prove(question, confirm)
+        prover = self._prover
+        if len(rules) > 1:
+            prover = replace(prover, timeout_ms=min(prover.timeout_ms, BATCH_TIMEOUT_MS))
+        return prover.prove(question, confirm)
 
     def _several_parts(
         self,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from medley.model.errors import UserError
-from medley.policy.answers import Engine
+from medley.policy.answers import Engine, Found
+from medley.policy.atoms.product import find
+from medley.policy.clauses import All, Builder, Clause
 from medley.policy.iam.document import Document, Effect, Statement
+from medley.policy.iam.evaluate import Evaluator
 from medley.policy.iam.policyset import alone
+from medley.policy.iam.request import Request
+from medley.policy.membership import lies_in
 from medley.policy.prove import Prover
+from medley.policy.realistic import realistic
 from medley.policy.repair.board import Board, Example
 from medley.policy.repair.candidates import Candidates
 from medley.policy.repair.construct import construct
@@ -35,32 +41,56 @@ class Rejected:
 
 @dataclass
 class Search:
-    """The state of a search: the document so far, the edits that made it, the examples."""
+    """The state of a search: the document so far, the edits that made it, what was refused on the way.
 
-    document: Document
+    Every round starts from the document that was given, so that no edit is there to undo another.
+    """
+
+    given: Document
     rules: tuple[Rule, ...]
+    document: Document = field(init=False)
     edits: list[Edit] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.document = self.given
+
     def run(self) -> None:
         """Edits until engine B finds nothing wrong; constructs what the search cannot reach."""
-        examples = [Example(sample, rule.side is Side.FLOOR) for rule in self.rules for sample in rule.samples]
-        before = self._wrong()
-        examples.extend(_example(witness) for witness in before)
+        wrong = self._wrong()
+        examples = dict.fromkeys(
+            Example(sample, rule.side is Side.FLOOR) for rule in self.rules for sample in rule.samples
+        )
+        examples.update(dict.fromkeys(self._examples_of_sets()))
+        examples.update(dict.fromkeys(_example(witness) for witness in wrong))
         for _ in range(ROUNDS):
-            if not before:
+            if not wrong:
                 return
-            stuck = not self._improve(list(dict.fromkeys(examples)))
-            before = self._wrong()
-            if not before:
+            self.document, self.edits = self.given, []
+            solved = self._improve(list(examples))
+            wrong = self._wrong()
+            if not wrong:
                 return
-            fresh = [_example(witness) for witness in before if _example(witness) not in examples]
-            self.rejected.append(Rejected(tuple(self.edits), before[0]))
-            examples.extend(fresh)
-            if stuck or not fresh:
+            self.rejected.append(Rejected(tuple(self.edits), wrong[0]))
+            fresh = [example for example in map(_example, wrong) if example not in examples]
+            examples.update(dict.fromkeys(fresh))
+            if not solved or not fresh:
                 break
         for edit in construct(self.document, self.rules):
             self._take(edit)
+
+    def _examples_of_sets(self) -> Iterator[Example]:
+        """For each floor rule that lists no requests, one that is allowed now: edits must keep it."""
+        evaluator = Evaluator(self.given)
+        for rule in self.rules:
+            if rule.side is Side.CEILING or rule.samples:
+                continue
+            region = rule.parts[0]
+            builder = Builder()
+            wanted = All((builder.clause(region), builder.allowed(self.given)))
+            answer = find(builder.question(wanted))
+            if isinstance(answer, Found):
+                yield Example(realistic(answer.witness, _still_allowed(evaluator, region)), True)
 
     def _take(self, edit: Edit) -> None:
         self.document = apply_edit(self.document, edit)
@@ -106,6 +136,10 @@ class Search:
                 if best is None or (score, -cost) > best[:2]:
                     best = (score, -cost, edit)
         return None if best is None else best[2]
+
+
+def _still_allowed(evaluator: Evaluator, region: Clause) -> Callable[[Request], bool]:
+    return lambda request: evaluator.allows(request) and lies_in(region, request)
 
 
 class _Nothing:

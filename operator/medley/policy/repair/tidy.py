@@ -31,9 +31,10 @@ def _merge(document: Document, early: int, late: int) -> list[Edit]:
     kept, gone = document.statements[early], document.statements[late]
     if _sorted(replace(kept, action=gone.action)) == _sorted(gone):
         return _union(early, late, ElementName.ACTION, kept.action, gone.action)
-    if kept.resource is not None and gone.resource is not None:
-        if _sorted(replace(kept, resource=gone.resource)) == _sorted(gone):
-            return _union(early, late, ElementName.RESOURCE, kept.resource, gone.resource)
+    if kept.resource is None or gone.resource is None:
+        return []
+    if _sorted(replace(kept, resource=gone.resource)) == _sorted(gone):
+        return _union(early, late, ElementName.RESOURCE, kept.resource, gone.resource)
     return []
 
 

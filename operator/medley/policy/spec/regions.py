@@ -29,8 +29,8 @@ from medley.policy.iam.values import address_text, binary_of, instant_of, number
 
 
 def exactly(dimension: str, value: str) -> Test:
-    """The dimension has this one value."""
-    return Test(dimension, Strings((Glob((Text(value),) if value else ()),)))
+    """The dimension has this one value (a key that may hold several: no other beside it)."""
+    return Test(dimension, Strings((Glob((Text(value),) if value else ()),)), every=True)
 
 
 def region_of(request: Request) -> Clause:
@@ -50,7 +50,10 @@ def _exactly_these(dimension: str, values: tuple[str, ...]) -> list[Test]:
     if len(values) == 1:
         return [exactly(dimension, values[0])]
     globs = tuple(Glob((Text(value),) if value else ()) for value in values)
-    return [Test(dimension, Strings(globs), every=True), *(exactly(dimension, value) for value in values)]
+    return [
+        Test(dimension, Strings(globs), every=True),
+        *(Test(dimension, Strings((glob,))) for glob in globs),
+    ]
 
 
 def caller_test(caller: Caller | None) -> Test:
@@ -72,15 +75,15 @@ def key_test(operator: Operator, key: str, text: str) -> Test | None:
         return absence(dimension) if wanted == "true" else Test(dimension, Constant(True))
     if operator.domain is Domain.IP:
         found = range_of(text)
-        return None if found is None else Test(dimension, Addresses((found,)))
+        return None if found is None else Test(dimension, Addresses((found,)), every=True)
     if operator.domain in (Domain.NUMERIC, Domain.DATE):
         instants = operator.domain is Domain.DATE
         number = instant_of(text) if instants else number_of(text)
-        return None if number is None else Test(dimension, Numbers((Interval(number, number),), instants))
+        return None if number is None else Test(dimension, Numbers((Interval(number, number),), instants), every=True)
     if operator.base is Base.BOOL:
         if ascii_lower(text) not in ("true", "false"):
             return None
-        return Test(dimension, Strings((Glob((Text(ascii_lower(text), fold=True),)),)))
+        return Test(dimension, Strings((Glob((Text(ascii_lower(text), fold=True),)),)), every=True)
     if operator.base is Base.BINARY_EQUALS:
         text = binary_of(text) or text
     return exactly(dimension, text)
