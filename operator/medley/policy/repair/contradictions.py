@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from medley.policy.answers import Answer, Empty, Found
 from medley.policy.atoms.product import find
 from medley.policy.clauses import CALLER, All, Builder, Clause, Question
+from medley.policy.iam.document import Document, DocumentKind
 from medley.policy.iam.request import Request
 from medley.policy.membership import lies_in
 from medley.policy.prove import find_by_smt
@@ -33,12 +34,13 @@ class Contradiction:
     """They share it because the document, an identity policy, cannot tell their callers apart."""
 
 
-def single_rules(spec: Spec, *, callers: bool) -> tuple[tuple[Rule, ...], tuple[Contradiction, ...]]:
+def single_rules(document: Document, spec: Spec) -> tuple[tuple[Rule, ...], tuple[Contradiction, ...]]:
     """The rules with one part each, and what contradicts.
 
-    A ceiling rule of several parts becomes the rule of one of them that the floor does not need. `callers` False: the
-    document cannot name callers, and the rules of the result do not either.
+    A ceiling rule of several parts becomes the rule of one of them that the floor does not need, rather one that the
+    document does not allow anyway. Where the document cannot name callers, the rules of the result do not either.
     """
+    callers = document.kind is DocumentKind.RESOURCE
     rules = tuple(rule if callers else without_callers(rule) for rule in spec.rules)
     floor = [rule for rule in rules if rule.side is Side.FLOOR]
     single: list[Rule] = []
@@ -52,9 +54,9 @@ def single_rules(spec: Spec, *, callers: bool) -> tuple[tuple[Rule, ...], tuple[
             for part, statement in zip(rule.parts, rule.statements, strict=True)
         ]
         clashes = [_clash(floor, [part]) for part in parts]
-        free = next((part for part, clash in zip(parts, clashes, strict=True) if clash is None), None)
-        if free is not None:
-            single.append(free)
+        free = [part for part, clash in zip(parts, clashes, strict=True) if clash is None]
+        if free:
+            single.append(next((part for part in free if not _allows_some(document, part)), free[0]))
         elif clashes[0] is not None:
             found.append(_contradiction(floor, rule, parts[0], clashes[0], callers))
     ceiling = [rule for rule in single if rule.side is Side.CEILING]
@@ -66,6 +68,12 @@ def single_rules(spec: Spec, *, callers: bool) -> tuple[tuple[Rule, ...], tuple[
         found.append(_contradiction(floor, worst, worst, witness, callers))
         ceiling.remove(worst)
     return tuple(single), tuple(found)
+
+
+def _allows_some(document: Document, rule: Rule) -> bool:
+    builder = Builder()
+    both = All((builder.clause(rule.parts[0]), builder.allowed(document)))
+    return not isinstance(find(builder.question(both)), Empty)
 
 
 def without_callers(rule: Rule) -> Rule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from medley.policy.iam.document import Document, DocumentKind
+from medley.policy.iam.document import Document
 from medley.policy.iam.policyset import alone
 from medley.policy.iam.render import size_characters
 from medley.policy.prove import Prover
@@ -52,7 +52,7 @@ def repair(document: Document, spec: Spec, prover: Prover, limit_characters: int
     before = verify(alone(document), spec, prover)
     if before.verdict is Verdict.SATISFIED and _fits(document, limit_characters):
         return Repair(Outcome.UNCHANGED, document, (), before, before)
-    rules, contradictions = single_rules(spec, callers=document.kind is DocumentKind.RESOURCE)
+    rules, contradictions = single_rules(document, spec)
     if contradictions:
         return Repair(Outcome.CONTRADICTION, document, (), before, None, contradictions=contradictions)
     search = Search(document, rules)

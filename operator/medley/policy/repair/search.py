@@ -30,6 +30,9 @@ PROBED = 5
 COST_WEIGHT = 0.9
 """Of an edit's cost against an example put right."""
 
+BROKEN_WEIGHT = 2
+"""Of an example that an edit puts wrong against one that it puts right."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
@@ -129,7 +132,8 @@ class Search:
                     continue
                 seen.add((edit.statement, changed if isinstance(changed, Statement) else None))
                 after = _allowed_after(board, statements, masks, edit.statement, changed)
-                gain = wrong.bit_count() - board.wrong(after).bit_count()
+                still = board.wrong(after)
+                gain = (wrong & ~still).bit_count() - BROKEN_WEIGHT * (still & ~wrong).bit_count()
                 if gain < 1:
                     continue
                 score = gain - COST_WEIGHT * cost
