@@ -268,6 +268,7 @@ def _object(value: Any, path: str, known: tuple[str, ...]) -> None:
         raise UserError("is not an object", field=path)
     for key in value:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.6)
+            near = [name for name in known if name.lower() == key.lower()]
+            near = near or difflib.get_close_matches(key, known, 1, 0.6)
             fix = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}"
             raise UserError(f"{key!r} is no element", field=f"{path}.{key}", fix=fix)
