@@ -223,7 +223,7 @@ class Candidates:
         good = self._masks[index] & ~self._wrong
         good &= self._board.wanted if statement.effect is Effect.ALLOW else ~self._board.wanted & self._board.full
         bad = self._masks[index] & self._alike(number) | bit
-        yield remove_statement(index), 0.8 if good else 0.55
+        yield remove_statement(index), 0.8 if good & self._needs(index) else 0.2
         yield from self._drop_hits(index, statement.action, ElementName.ACTION, request.action, number)
         if statement.resource is not None:
             yield from self._drop_hits(index, statement.resource, ElementName.RESOURCE, request.resource, number)
@@ -237,6 +237,15 @@ class Candidates:
         for condition in statement.conditions:
             for changed, cost in _narrowed_conditions(condition, request):
                 yield Edit(EditKind.REPLACE, index, ElementName.CONDITION, condition, changed), cost
+
+    def _needs(self, index: int) -> int:
+        """Examples that would be decided otherwise without the statement."""
+        pairs = [
+            (statement.effect, mask)
+            for number, (statement, mask) in enumerate(zip(self._document.statements, self._masks, strict=True))
+            if number != index
+        ]
+        return self._board.allowed(pairs) ^ self._allowed
 
     def _drop_hits(
         self, index: int, patterns: Patterns, element: ElementName, text: str, number: int
@@ -274,7 +283,9 @@ class Candidates:
                 # A `Get*` grown to `G*` or `*`: the longest beginning that the good examples share.
                 shared = shared_start(kept)
                 if len(shared) > len(item.rstrip("*")):
-                    yield Edit(EditKind.REPLACE, index, ElementName.ACTION, item, f"{shared}*"), 0.5
+                    word = all(name[len(shared) : len(shared) + 1].isupper() for name in kept if name != shared)
+                    cost = 0.5 if word else 0.85
+                    yield Edit(EditKind.REPLACE, index, ElementName.ACTION, item, f"{shared}*"), cost
 
     def _narrowed_resources(self, index: int, patterns: Patterns, number: int, good: int) -> Iterator[Costed]:
         request = self._request(number)
@@ -342,7 +353,7 @@ def _widened_conditions(condition: Condition, request: Request) -> Iterator[tupl
     operator = condition.operator
     if not values:
         if not operator.if_exists and operator.base is not Base.NULL:
-            yield replace(condition, operator=replace(operator, if_exists=True)), 0.7
+            yield replace(condition, operator=replace(operator, if_exists=True)), 0.9
         return
     value = values[0]
     if operator.base is Base.NULL:
@@ -375,4 +386,4 @@ def _narrowed_conditions(condition: Condition, request: Request) -> Iterator[tup
     elif len(condition.values) > 1:
         kept = tuple(v for v in condition.values if text_of(v) != value)
         if len(kept) < len(condition.values):
-            yield replace(condition, values=kept), 0.4
+            yield replace(condition, values=kept), 0.6

@@ -70,33 +70,83 @@ def similar(first: str, second: str) -> bool:
 
 
 def resource_patterns(resource: str, document: Document, others: Sequence[str]) -> Iterator[tuple[str, float]]:
-    """Patterns for a resource with a cost each."""
-    for pattern in dict.fromkeys(
-        item for statement in document.statements if statement.resource is not None for item in statement.resource.items
-    ):
+    """Patterns for a resource with a cost each; `others` are resources that are wanted with it."""
+    own = list(
+        dict.fromkeys(
+            item
+            for statement in document.statements
+            if statement.resource is not None
+            for item in statement.resource.items
+        )
+    )
+    for pattern in own:
         if pattern.strip("*") and matches_resource(pattern, resource):
             yield pattern, 0.35
+    if len({_kind(other) for other in (resource, *others)}) > 1:
+        yield "*", 0.45
     if resource == "*":
         yield "*", 0.5
         return
     plain = "*" not in resource and "?" not in resource
-    if plain and others:
-        shared = shared_start([resource, *others])
-        cut = max(shared.rfind("/"), shared.rfind(":")) + 1
-        if cut and shared.count(":") >= 5 and len(shared) > 13:
-            yield f"{shared[:cut]}*", 0.55
-            if len(shared) > cut + 2:
-                yield f"{shared}*", 0.6
-    if plain and "/" in resource:
+    if plain:
+        alike = [other for other in others if _kind(other) == _kind(resource)]
+        if alike:
+            yield _aligned([resource, *alike]), 0.5
+        styled = _styled(resource, own)
+        if styled is not None:
+            yield styled, 0.6
+        yield from _paths(resource)
+    yield escaped(resource), 0.9
+
+
+def _kind(resource: str) -> str:
+    """Service and type of an ARN: what has to be the same for two resources to be of one kind."""
+    parts = resource.split(":", 5)
+    if len(parts) < 6:
+        return resource
+    typed = re.split("[/:]", parts[5], maxsplit=1)[0] if parts[3] or parts[4] else ""
+    return f"{parts[2]}:{typed}"
+
+
+def _aligned(resources: Sequence[str]) -> str:
+    """Segment by segment: what is the same stays, what differs becomes a wildcard; the last keeps its beginning."""
+    split = [resource.split(":", 5) for resource in resources]
+    if any(len(parts) < 6 for parts in split):
+        return f"{shared_start(resources)}*"
+    head = [found[0] if len(set(found)) == 1 else "*" for found in zip(*(parts[:5] for parts in split), strict=True)]
+    tails = [parts[5] for parts in split]
+    shared = shared_start(tails)
+    if len(set(tails)) > 1:
+        cut = max(shared.rfind("/"), shared.rfind(":"), shared.rfind("-")) + 1
+        shared = f"{shared[: cut or len(shared)]}*"
+    return ":".join([*head, shared])
+
+
+def _styled(resource: str, own: Sequence[str]) -> str | None:
+    """The resource with wildcards where the document's patterns of the same service have theirs."""
+    parts = resource.split(":", 5)
+    if len(parts) < 6:
+        return None
+    for pattern in own:
+        style = pattern.split(":", 5)
+        if len(style) == 6 and style[2] == parts[2] and ("*" in style[3:5] or style[5].endswith("/*")):
+            head = [style[n] if style[n] == "*" else parts[n] for n in range(5)]
+            before, slash, _ = parts[5].rpartition("/")
+            tail = f"{before}/*" if slash and style[5].endswith("/*") else parts[5]
+            return ":".join([*head, tail])
+    return None
+
+
+def _paths(resource: str) -> Iterator[tuple[str, float]]:
+    if "/" in resource:
         head, _, _ = resource.rpartition("/")
         yield f"{head}/*", 0.75
         bucket = resource.split("/", 1)[0]
         if bucket != head:
             yield f"{bucket}/*", 0.8
-    if plain and _DIGITS.search(resource.rpartition(":")[2]):
+    if _DIGITS.search(resource.rpartition(":")[2]):
         before, colon, last = resource.rpartition(":")
         yield f"{before}{colon}{_DIGITS.sub('*', last)}", 0.85
-    yield escaped(resource), 0.9
 
 
 def widened_resources(pattern: str, resource: str) -> Iterator[tuple[str, float]]:
@@ -161,18 +211,29 @@ def separating_conditions(
         if all(number is not None for number in numbers):
             top = max(values, key=lambda value: number_of(value) or 0)
             yield Condition(Operator(Base.NUMERIC_LESS_THAN_EQUALS), key, (top,), Form.ONE), 0.6
-        shared = shared_start(values)
-        if len(shared) > 2:
-            yield Condition(Operator(Base.STRING_LIKE), key, (f"{shared}*",), Form.ONE), 0.6
+        yield from _shared_patterns(Base.STRING_LIKE, key, values)
         yield Condition(Operator(Base.NULL), key, ("false",), Form.ONE), 0.7
     bad = sorted({value for found in cut for value in found})
-    if bad and all(found for found in cut) and len(bad) <= 4:
+    if bad and all(found for found in cut) and len(bad) <= 8:
         if all(address_of(value) for value in bad):
             yield Condition(Operator(Base.NOT_IP_ADDRESS), key, tuple(bad)), 0.6
         else:
             yield Condition(Operator(Base.STRING_NOT_EQUALS), key, tuple(bad)), 0.6
+            yield from _shared_patterns(Base.STRING_NOT_LIKE, key, bad)
         if not any(kept):
             yield Condition(Operator(Base.NULL), key, ("true",), Form.ONE), 0.7
+
+
+def _shared_patterns(base: Base, key: str, values: Sequence[str]) -> Iterator[tuple[Condition, float]]:
+    """What several values begin or end with."""
+    if len(values) < 2:
+        return
+    start, end = shared_start(values), shared_start([value[::-1] for value in values])[::-1]
+    for shared, pattern in ((end, f"*{end}"), (start, f"{start}*")):
+        if len(shared) > 2:
+            yield Condition(Operator(base), key, (pattern,), Form.ONE), 0.45
+    if len(start) > 2 and len(end) > 2 and len(start) + len(end) <= min(map(len, values)):
+        yield Condition(Operator(base), key, (f"{start}*{end}",), Form.ONE), 0.55
 
 
 def _equals(key: str, values: Sequence[str]) -> Condition:
