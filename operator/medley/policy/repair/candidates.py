@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from medley.policy.catalogue import catalogue
@@ -40,8 +40,11 @@ Costed = tuple[Edit, float]
 class Candidates:
     """Proposes edits of one document on one board."""
 
-    def __init__(self, document: Document, board: Board, masks: Sequence[int], allowed: int) -> None:
+    def __init__(
+        self, document: Document, board: Board, masks: Sequence[int], allowed: int, spelling: Mapping[str, str]
+    ) -> None:
         self._document = document
+        self._spelling = spelling  # of condition keys, by their lower case
         self._board = board
         self._masks = masks
         self._allowed = allowed
@@ -211,7 +214,9 @@ class Candidates:
             if own:
                 out.append(own[0])
             else:
-                out.extend(found for found, _ in list(separating_conditions(key, [values], []))[:1])
+                out.extend(
+                    found for found, _ in list(separating_conditions(self._spelling.get(key, key), [values], []))[:1]
+                )
         return tuple(out)
 
     # Making statements match less.
@@ -333,7 +338,7 @@ class Candidates:
         for key in keys:
             kept = [context.get(key, ()) for context in good_contexts]
             cut = [context.get(key, ()) for context in bad_contexts]
-            for condition, cost in separating_conditions(key, kept, cut):
+            for condition, cost in separating_conditions(self._spelling.get(key, key), kept, cut):
                 if (str(condition.operator), key) not in taken:
                     extra = 0.2 if key in present else 0.0
                     yield Edit(EditKind.ADD, index, ElementName.CONDITION, new=condition), cost + extra

@@ -12,7 +12,7 @@ from medley.policy.clauses import All, Builder, Clause
 from medley.policy.iam.document import Document, Effect, Statement
 from medley.policy.iam.evaluate import Evaluator
 from medley.policy.iam.policyset import alone
-from medley.policy.iam.request import Request
+from medley.policy.iam.request import Request, ascii_lower
 from medley.policy.membership import lies_in
 from medley.policy.prove import Prover
 from medley.policy.realistic import realistic
@@ -57,6 +57,9 @@ class Search:
 
     def __post_init__(self) -> None:
         self.document = self.given
+        statements = (*(found for rule in self.rules for found in rule.statements), *self.given.statements)
+        keys = (condition.key for statement in statements for condition in statement.conditions)
+        self._spelling = {ascii_lower(key): key for key in keys}
 
     def run(self) -> None:
         """Edits until engine B finds nothing wrong; constructs what the search cannot reach."""
@@ -122,7 +125,7 @@ class Search:
 
     def _best(self, board: Board, masks: list[int], allowed: int, wrong: int) -> Edit | None:
         statements = self.document.statements
-        candidates = Candidates(self.document, board, masks, allowed)
+        candidates = Candidates(self.document, board, masks, allowed, self._spelling)
         seen: set[tuple[int, Statement | None]] = set()
         best: tuple[float, float, Edit] | None = None
         for number in _spread(wrong, PROBED):

@@ -219,7 +219,10 @@ def separating_conditions(
             yield Condition(Operator(Base.NOT_IP_ADDRESS), key, tuple(bad)), 0.6
         else:
             yield Condition(Operator(Base.STRING_NOT_EQUALS), key, tuple(bad)), 0.6
-            yield from _shared_patterns(Base.STRING_NOT_LIKE, key, bad)
+            # Where the good values can be listed, to say what is bad says less.
+            extra = 0.15 if kept and all(len(found) == 1 for found in kept) else 0.0
+            for condition, cost in _shared_patterns(Base.STRING_NOT_LIKE, key, bad):
+                yield condition, cost + extra
         if not any(kept):
             yield Condition(Operator(Base.NULL), key, ("true",), Form.ONE), 0.7
 
