@@ -35,6 +35,10 @@ from medley.policy.repair.shapes import (
 )
 
 Costed = tuple[Edit, float]
+Plan = tuple[tuple[Edit, ...], float]
+"""Edits that only together put an example right, all of one statement, with their cost."""
+PAIRED = 6
+"""Edits of each of two elements that are tried together."""
 
 
 class Candidates:
@@ -51,8 +55,28 @@ class Candidates:
         self._wrong = board.wrong(allowed)
         self._with_principal = any(statement.principal is not None for statement in document.statements)
 
-    def for_example(self, number: int) -> Iterator[Costed]:
-        """Edits that may put the example right."""
+    def plans(self, number: int) -> Iterator[Plan]:
+        """Edits, and pairs of edits, that may put the example right."""
+        for edit, cost in self._single(number):
+            yield (edit,), cost
+        wanted = Effect.ALLOW if self._board.wanted >> number & 1 else Effect.DENY
+        for index, statement in enumerate(self._document.statements):
+            missing = self._board.missing(statement, number)
+            if statement.effect is wanted and len(missing) == 2:
+                yield from self._pairs(index, missing, number)
+            elif statement.effect is not wanted and len(missing) == 1:
+                for edit, cost in self._widen(index, missing[0], number):
+                    yield (Edit(EditKind.SET_EFFECT, index, effect=wanted), edit), cost + 0.35
+
+    def _pairs(self, index: int, missing: Sequence[str], number: int) -> Iterator[Plan]:
+        first, second = (
+            sorted(self._widen(index, name, number), key=lambda item: item[1])[:PAIRED] for name in missing
+        )
+        for one, cost in first:
+            for other, more in second:
+                yield (one, other), cost + more + 0.1
+
+    def _single(self, number: int) -> Iterator[Costed]:
         bit = 1 << number
         matching = [index for index, mask in enumerate(self._masks) if mask & bit]
         if self._board.wanted & bit:

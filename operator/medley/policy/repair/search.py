@@ -30,6 +30,8 @@ PROBED = 5
 COST_WEIGHT = 0.9
 """Of an edit's cost against an example put right."""
 
+LARGE = 1e9
+"""Above every score."""
 BROKEN_WEIGHT = 2
 """Of an example that an edit puts wrong against one that it puts right."""
 
@@ -119,30 +121,29 @@ class Search:
             if not wrong:
                 return True
             best = self._best(board, masks, allowed, wrong)
-            if best is None:
+            if not best:
                 return False
-            self._take(best)
+            for edit in best:
+                self._take(edit)
 
-    def _best(self, board: Board, masks: list[int], allowed: int, wrong: int) -> Edit | None:
+    def _best(self, board: Board, masks: list[int], allowed: int, wrong: int) -> tuple[Edit, ...]:
+        """The plan with the best score; empty: none puts more right than wrong."""
         statements = self.document.statements
         candidates = Candidates(self.document, board, masks, allowed, self._spelling)
         seen: set[tuple[int, Statement | None]] = set()
-        best: tuple[float, float, Edit] | None = None
+        best: tuple[float, float, tuple[Edit, ...]] = (-LARGE, 0.0, ())
         for number in _spread(wrong, PROBED):
-            for edit, cost in candidates.for_example(number):
-                changed = _changed_statement(statements, edit)
-                if changed is _NOTHING or (edit.statement, changed) in seen:
+            for edits, cost in candidates.plans(number):
+                index = edits[0].statement
+                changed = _changed_statement(statements, edits)
+                if isinstance(changed, _Nothing) or (index, changed) in seen:
                     continue
-                seen.add((edit.statement, changed if isinstance(changed, Statement) else None))
-                after = _allowed_after(board, statements, masks, edit.statement, changed)
-                still = board.wrong(after)
+                seen.add((index, changed))
+                still = board.wrong(_allowed_after(board, statements, masks, index, changed))
                 gain = (wrong & ~still).bit_count() - BROKEN_WEIGHT * (still & ~wrong).bit_count()
-                if gain < 1:
-                    continue
-                score = gain - COST_WEIGHT * cost
-                if best is None or (score, -cost) > best[:2]:
-                    best = (score, -cost, edit)
-        return None if best is None else best[2]
+                if gain >= 1:
+                    best = max(best, (gain - COST_WEIGHT * cost, -cost, edits), key=lambda item: item[:2])
+        return best[2]
 
 
 def _still_allowed(evaluator: Evaluator, region: Clause) -> Callable[[Request], bool]:
@@ -153,21 +154,20 @@ class _Nothing:
     """An edit that cannot be applied."""
 
 
-_NOTHING = _Nothing()
-
-
-def _changed_statement(statements: Sequence[Statement], edit: Edit) -> Statement | _Nothing | None:
-    """The statement after the edit; None: it is removed."""
-    if edit.kind is EditKind.REMOVE_STATEMENT:
+def _changed_statement(statements: Sequence[Statement], edits: tuple[Edit, ...]) -> Statement | _Nothing | None:
+    """The statement after the edits; None: it is removed."""
+    first = edits[0]
+    if first.kind is EditKind.REMOVE_STATEMENT:
         return None
-    if edit.kind is EditKind.ADD_STATEMENT:
-        assert edit.added is not None
-        return edit.added
+    if first.kind is EditKind.ADD_STATEMENT:
+        return first.added
+    changed = statements[first.statement]
     try:
-        changed = apply_to_statement(statements[edit.statement], edit)
+        for edit in edits:
+            changed = apply_to_statement(changed, edit)
     except UserError:
-        return _NOTHING
-    return _NOTHING if changed == statements[edit.statement] else changed
+        return _Nothing()
+    return _Nothing() if changed == statements[first.statement] else changed
 
 
 def _allowed_after(
