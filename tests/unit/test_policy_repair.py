@@ -78,6 +78,15 @@ ceiling: [{id: rest, action: "s3:*", notResource: "arn:aws:s3:::b/models/*"}]
     repaired(policy, spec)
 
 
+def test_variables_are_repaired_with_the_proof_of_smt():
+    home = document({**BUCKET, "Resource": "arn:aws:s3:::b/${aws:username}/*"})
+    spec = """
+floor: [{id: own, action: s3:GetObject, resource: "arn:aws:s3:::b/bob/x", context: {"aws:username": bob}}]
+ceiling: [{id: alice, action: "s3:*", resource: "arn:aws:s3:::b/alice/*"}]
+"""
+    repaired(home, spec)
+
+
 def test_contradictions_come_back_as_the_pair_with_a_proof():
     spec = read_spec(
         """

@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from medley.policy.answers import Engine
 from medley.policy.iam.document import Document
 from medley.policy.iam.policyset import alone
 from medley.policy.iam.render import size_characters
 from medley.policy.prove import Prover
+from medley.policy.repair.board import Example
 from medley.policy.repair.contradictions import Contradiction, single_rules
 from medley.policy.repair.edits import Edit, apply_edit, apply_edits
-from medley.policy.repair.search import Rejected, Search
+from medley.policy.repair.search import Rejected, Search, example_of
 from medley.policy.repair.tidy import merges
 from medley.policy.spec.spec import Spec
 from medley.policy.verify import Report, Verdict, verify
+
+PROOF_ROUNDS = 4
+"""Searches, each with the counterexamples of the proof before it."""
 
 
 class Outcome(Enum):
@@ -49,20 +54,32 @@ def repair(document: Document, spec: Spec, prover: Prover, limit_characters: int
 
     `limit_characters`: longest document, white space not counted; a longer result is refused.
     """
-    before = verify(alone(document), spec, prover)
+    before = verify(alone(document), spec, Prover(engines=(Engine.ATOMS,)))
+    if before.verdict is not Verdict.VIOLATED:
+        before = verify(alone(document), spec, prover)
     if before.verdict is Verdict.SATISFIED and _fits(document, limit_characters):
         return Repair(Outcome.UNCHANGED, document, (), before, before)
     rules, contradictions = single_rules(document, spec)
     if contradictions:
         return Repair(Outcome.CONTRADICTION, document, (), before, None, contradictions=contradictions)
-    search = Search(document, rules)
-    search.run()
-    edits = list(search.edits)
-    repaired = search.document
-    for edit in merges(repaired, len(document.statements)):
-        repaired = apply_edit(repaired, edit)
-        edits.append(edit)
-    return prove_edits(document, tuple(edits), spec, prover, limit_characters, before, tuple(search.rejected))
+    found: tuple[Example, ...] = ()
+    refused: tuple[Rejected, ...] = ()
+    for _ in range(PROOF_ROUNDS):
+        search = Search(document, rules, found)
+        search.run()
+        edits = list(search.edits)
+        repaired = search.document
+        for edit in merges(repaired, len(document.statements)):
+            repaired = apply_edit(repaired, edit)
+            edits.append(edit)
+        refused = (*refused, *search.rejected)
+        result = prove_edits(document, tuple(edits), spec, prover, limit_characters, before, refused)
+        # What engine C alone sees (policy variables) becomes an example like what engine B finds.
+        fresh = () if result.proof is None else tuple(map(example_of, result.proof.witnesses))
+        if result.outcome is not Outcome.UNKNOWN or not set(fresh) - set(found):
+            break
+        found, refused = (*found, *fresh), result.rejected
+    return result
 
 
 def prove_edits(

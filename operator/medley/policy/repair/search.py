@@ -53,6 +53,8 @@ class Search:
 
     given: Document
     rules: tuple[Rule, ...]
+    known: tuple[Example, ...] = ()
+    """Examples from elsewhere: counterexamples of a proof."""
     document: Document = field(init=False)
     edits: list[Edit] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
@@ -66,21 +68,21 @@ class Search:
     def run(self) -> None:
         """Edits until engine B finds nothing wrong; constructs what the search cannot reach."""
         wrong = self._wrong()
+        if not wrong and not self.known:
+            return
         examples = dict.fromkeys(
             Example(sample, rule.side is Side.FLOOR) for rule in self.rules for sample in rule.samples
         )
-        examples.update(dict.fromkeys(self._examples_of_sets()))
-        examples.update(dict.fromkeys(_example(witness) for witness in wrong))
+        examples.update(dict.fromkeys((*self.known, *self._examples_of_sets())))
+        examples.update(dict.fromkeys(example_of(witness) for witness in wrong))
         for _ in range(ROUNDS):
-            if not wrong:
-                return
             self.document, self.edits = self.given, []
             solved = self._improve(list(examples))
             wrong = self._wrong()
             if not wrong:
                 return
             self.rejected.append(Rejected(tuple(self.edits), wrong[0]))
-            fresh = [example for example in map(_example, wrong) if example not in examples]
+            fresh = [example for example in map(example_of, wrong) if example not in examples]
             examples.update(dict.fromkeys(fresh))
             if not solved or not fresh:
                 break
@@ -187,7 +189,8 @@ def _allowed_after(
     return board.allowed(pairs)
 
 
-def _example(witness: Witness) -> Example:
+def example_of(witness: Witness) -> Example:
+    """A broken rule's request, as the rule wants it decided."""
     return Example(witness.request, witness.rule.side is Side.FLOOR)
 
 
