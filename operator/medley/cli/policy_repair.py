@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from medley.policy.iam.policyset import alone
 from medley.policy.iam.render import document_text, document_value, size_characters
 from medley.policy.repair.contradictions import Contradiction
 from medley.policy.repair.edits import edit_text, edit_value
+from medley.policy.repair.proposals import Localised, repair_with
 from medley.policy.repair.repair import Outcome, Repair, repair
 from medley.policy.repair.search import Rejected
 
@@ -48,6 +50,16 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--document", "-d", type=Path, required=True, help="the policy document (JSON); - is stdin")
     add_spec(parser)
     parser.add_argument("--target", choices=sorted(TARGETS), help="where it will be attached: its size limit holds")
+    parser.add_argument(
+        "--proposer",
+        metavar="URL",
+        help="ask a language model first: the base URL of an OpenAI-compatible endpoint, as in "
+        "http://127.0.0.1:8000/v1 (key: OPENAI_API_KEY). Its edits pass the same proof, or the formal repair is used",
+    )
+    parser.add_argument("--model", default="", help="name of the model at --proposer")
+    parser.add_argument(
+        "--no-localisation", action="store_true", help="do not tell the model which statements to blame"
+    )
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the repaired document to FILE")
     add_common(parser)
     parser.set_defaults(run=run)
@@ -57,7 +69,17 @@ def run(args: argparse.Namespace) -> int:
     """Repair and print."""
     document = read_document(args.document)
     limit = TARGETS[args.target].value if args.target else None
-    result = repair(document, spec_of(args), prover_of(args), limit)
+    spec, prover = spec_of(args), prover_of(args)
+    if args.proposer is None:
+        result = repair(document, spec, prover, limit)
+    else:
+        from medley.measurement.llm_proposer import LlmProposer
+
+        if not args.model:
+            raise UserError("needs a model", field="--proposer", fix="Name one with --model")
+        proposer = LlmProposer(args.proposer, args.model, os.environ.get("OPENAI_API_KEY", ""))
+        localised = Localised.NO if args.no_localisation else Localised.YES
+        result = repair_with(proposer, document, spec, prover, limit, localised)
     if args.output == "json":
         print(json.dumps(repair_object(result, document)))
     else:
@@ -83,6 +105,7 @@ def repair_object(result: Repair, given: Document) -> dict[str, Any]:
         "rejected": [_rejected_object(rejected) for rejected in result.rejected],
         "contradictions": [_contradiction_object(found) for found in result.contradictions],
         "reason": result.reason,
+        "proposals": [{"accepted": said.accepted, "reason": said.reason} for said in result.proposals],
     }
 
 
@@ -119,6 +142,8 @@ def repair_lines(result: Repair, given: Document, name: str) -> Iterable[str]:
         yield ""
         yield "".join(diff_lines(given, result.document, name, f"{name} (repaired)")).rstrip("\n")
         yield ""
+    for number, said in enumerate(result.proposals):
+        yield f"  proposal {number + 1}: {'accepted' if said.accepted else f'refused: {said.reason}'}"
     for rejected in result.rejected:
         yield (
             f"  refused after {len(rejected.edits)} edits: {rejected.witness.rule.side.value} "

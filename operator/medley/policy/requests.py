@@ -10,7 +10,7 @@ that the policy as it stands decides them wrongly.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from medley.policy.catalogue import catalogue, sample_arn
 from medley.policy.iam.document import Condition, Document, Effect, Sense, Statement
@@ -18,8 +18,26 @@ from medley.policy.iam.operators import Base, Domain
 from medley.policy.iam.request import ascii_lower
 from medley.policy.iam.values import address_text, instant_of, instant_text, number_of, number_text, range_of, text_of
 
-if TYPE_CHECKING:
-    from random import Random
+
+class Random(Protocol):
+    """Where randomness comes from: `random.Random` has these."""
+
+    def random(self) -> float:
+        """A number from 0 up to 1."""
+        ...
+
+    def randrange(self, start: int, stop: int | None = None) -> int:
+        """A whole number below a bound, or from one up to another."""
+        ...
+
+    def getrandbits(self, k: int, /) -> int:
+        """A number of so many bits."""
+        ...
+
+    def choice(self, seq: Sequence[str]) -> str:
+        """One of the items."""
+        ...
+
 
 ALLOW_SHARE = 0.6
 COMMON_ACTIONS = (
@@ -155,7 +173,7 @@ def fill(pattern: str, rng: Random) -> str:
 def sample_condition(condition: Condition, rng: Random, *, altered: bool) -> tuple[str, Any]:
     """An operator name and a value for a condition's key: one that the condition accepts, or `altered` another."""
     operator = condition.operator
-    text = text_of(rng.choice(condition.values)) if condition.values else ""
+    text = rng.choice([text_of(value) for value in condition.values]) if condition.values else ""
     wants = altered is operator.negated
     if operator.base is Base.NULL:
         return "StringEquals", f"value-{rng.getrandbits(16):04x}" if (text == "false") is not altered else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from medley.policy.answers import Answer, Empty, Found
+from medley.policy.answers import Empty, Found
 from medley.policy.atoms.product import find
 from medley.policy.clauses import CALLER, All, Builder, Clause, Question
 from medley.policy.iam.document import Document, DocumentKind
@@ -42,6 +42,7 @@ def single_rules(document: Document, spec: Spec) -> tuple[tuple[Rule, ...], tupl
     """
     callers = document.kind is DocumentKind.RESOURCE
     rules = tuple(rule if callers else without_callers(rule) for rule in spec.rules)
+    originals = {id(rule): original for rule, original in zip(rules, spec.rules, strict=True)}
     floor = [rule for rule in rules if rule.side is Side.FLOOR]
     single: list[Rule] = []
     found: list[Contradiction] = []
@@ -58,14 +59,14 @@ def single_rules(document: Document, spec: Spec) -> tuple[tuple[Rule, ...], tupl
         if free:
             single.append(next((part for part in free if not _allows_some(document, part)), free[0]))
         elif clashes[0] is not None:
-            found.append(_contradiction(floor, rule, parts[0], clashes[0], callers))
+            found.append(_contradiction(floor, rule, parts[0], clashes[0], originals))
     ceiling = [rule for rule in single if rule.side is Side.CEILING]
     while len(found) < MOST:
         witness = _clash(floor, ceiling)
         if witness is None:
             break
         worst = next(rule for rule in ceiling if lies_in(rule.parts[0], witness))
-        found.append(_contradiction(floor, worst, worst, witness, callers))
+        found.append(_contradiction(floor, worst, worst, witness, originals))
         ceiling.remove(worst)
     return tuple(single), tuple(found)
 
@@ -97,10 +98,11 @@ def _together(first: list[Clause], second: list[Clause]) -> Question:
     return builder.question(All((builder.any_of(first), builder.any_of(second))))
 
 
-def _contradiction(floor: list[Rule], named: Rule, part: Rule, witness: Request, callers: bool) -> Contradiction:
+def _contradiction(
+    floor: list[Rule], named: Rule, part: Rule, witness: Request, originals: dict[int, Rule]
+) -> Contradiction:
     wanted = next(rule for rule in floor if lies_in(rule.parts[0], witness))
-    answer: Answer = find_by_smt(_together([wanted.parts[0]], [part.parts[0]]), 5000)
-    proved = isinstance(answer, Found)
-    if isinstance(answer, Empty):
-        proved = False
-    return Contradiction(wanted, named, witness, proved, not callers)
+    proved = isinstance(find_by_smt(_together([wanted.parts[0]], [part.parts[0]]), 5000), Found)
+    first, second = originals[id(wanted)], originals.get(id(named), named)
+    ignored = all(_clash([first], [replace(second, parts=(other,))]) is None for other in second.parts)
+    return Contradiction(wanted, named, witness, proved, ignored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -175,6 +176,11 @@ def _entry_value(entry: Entry) -> Any:
     return {str(entry.operator): {entry.key: values}}
 
 
+def _entry_text(entry: Entry) -> str:
+    value = _entry_value(entry)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def edit_text(edit: Edit) -> str:
     """An edit on one line."""
     if edit.kind is EditKind.ADD_STATEMENT:
@@ -187,7 +193,7 @@ def edit_text(edit: Edit) -> str:
         assert edit.effect is not None
         return f"{place}: Effect becomes {edit.effect.value}"
     assert edit.element is not None
-    old, new = (None if entry is None else _entry_value(entry) for entry in (edit.old, edit.new))
+    old, new = (None if entry is None else _entry_text(entry) for entry in (edit.old, edit.new))
     words = {EditKind.ADD: f"add {new}", EditKind.REMOVE: f"remove {old}", EditKind.REPLACE: f"{old} becomes {new}"}
     return f"{place}.{edit.element.value}: {words[edit.kind]}"
 

@@ -47,6 +47,16 @@ class Repair:
     rejected: tuple[Rejected, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
     reason: str = ""
+    proposals: tuple[Proposal, ...] = ()
+    """What a proposer from outside said, round by round, if there was one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One answer of a proposer: accepted, or why not."""
+
+    accepted: bool
+    reason: str
 
 
 def repair(document: Document, spec: Spec, prover: Prover, limit_characters: int | None = None) -> Repair:
