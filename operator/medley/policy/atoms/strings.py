@@ -184,6 +184,7 @@ class Joint:
             self._literal_mask |= mask
         universe_offset = sum(len(Automaton(glob).steps) + 1 for glob in globs)
         self._universe_mask = -1 << universe_offset if universe.globs else 0
+        self._known_characters: dict[int, str] = {}
         self._edges: dict[tuple[int, int], list[tuple[tuple[int, int], str, int]]] = {}
 
     def _add_step(self, step: Text | Any, number: int) -> None:
@@ -203,26 +204,26 @@ class Joint:
             self._steps_with[character] = self._steps_with.get(character, 0) | bit
         self._texts.append("".join(sorted(characters)))
 
-    def _characters(self, state: int) -> list[str]:
-        """Characters that some step of the state tells apart from all others."""
-        found: set[str] = set()
+    def _characters(self, state: int) -> str:
+        """Characters that some step of the state tells apart from all others, each once, in order."""
         active = state & self._literal_mask
-        texts = self._texts
-        while active:
-            low = active & -active
-            found.update(texts[low.bit_length() - 1])
-            active ^= low
-        if self._colon_aware:
-            found.add(":")
-        return sorted(found)
+        known = self._known_characters.get(active)
+        if known is None:
+            found = {":"} if self._colon_aware else set()
+            left = active
+            while left:
+                low = left & -left
+                found.update(self._texts[low.bit_length() - 1])
+                left ^= low
+            known = self._known_characters[active] = "".join(sorted(found))
+        return known
 
     def _move(self, state: int, character: str) -> int:
         if character == ":":
             taken, loops = self._colon_anys, self._colon_loops
         else:
             taken, loops = self._anys, self._loops
-        taken |= self._steps_with.get(character, 0)
-        after = ((state & taken) << 1) | (state & loops)
+        after = ((state & (taken | self._steps_with.get(character, 0))) << 1) | (state & loops)
         absorbed = after & self._absorbing
         while absorbed:
             bit = absorbed & -absorbed
@@ -237,27 +238,26 @@ class Joint:
             return known
         state, colons = node
         characters = self._characters(state)
-        other = next(
-            (character for character in PLAIN if character not in characters and self._usable(character)), None
-        )
-        if other is None:
-            other = next(chr(code) for code in range(0x100, 0x2000) if chr(code) not in characters)
+        other = "x" if "x" not in characters else self._other(characters)
         out = []
-        used = 0
-        for character in [*characters, other]:
-            if character is not other:
-                used += 1
+        for character in characters:
             after = self._move(state, character)
-            if not after & self._universe_mask:
-                continue
-            seen = min(5, colons + (character == ":")) if self._arn_values else 0
-            ways = 1 if character is not other else max(0, self.universe.alphabet - used)
-            out.append(((after, seen), character, ways))
+            if after & self._universe_mask:
+                seen = min(5, colons + (character == ":")) if self._arn_values else 0
+                out.append(((after, seen), character, 1))
+        after = self._move(state, other)
+        if after & self._universe_mask:
+            ways = max(0, self.universe.alphabet - len(characters))
+            out.append(((after, colons if self._arn_values else 0), other, ways))
         self._edges[node] = out
         return out
 
-    def _usable(self, character: str) -> bool:
-        return not self.universe.lower or ascii_lower(character) == character
+    def _other(self, characters: str) -> str:
+        """A character that no step of the state tells apart from the rest."""
+        for character in PLAIN:
+            if character not in characters and (not self.universe.lower or ascii_lower(character) == character):
+                return character
+        return next(chr(code) for code in range(0x100, 0x2000) if chr(code) not in characters)
 
     def accepts(self, node: tuple[int, int]) -> int | None:
         """The sets of the texts that lead here; None if the texts are outside the universe."""
