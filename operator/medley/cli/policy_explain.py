@@ -1,0 +1,88 @@
+"""`medley policy explain`: how is one request decided, and why?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from medley.cli.policy_input import add_document, policies_of
+from medley.cli.policy_output import document_at, request_object, request_text, statement_object, statement_text
+from medley.model.errors import UserError
+from medley.policy.iam.evaluate import Evaluator, StatementRef
+from medley.policy.iam.policyset import Layer
+from medley.policy.iam.request import Request, request
+from medley.policy.localise import elements_on
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "explain",
+        help="decide one request and say why",
+        description="Exit 0: allowed; 1: denied; 2: bad input.",
+    )
+    add_document(parser)
+    parser.add_argument("--action", required=True, help="as in s3:GetObject")
+    parser.add_argument("--resource", default="*", help="an ARN; default *")
+    parser.add_argument("--principal", help="ARN of the caller; default: nobody")
+    parser.add_argument(
+        "--context", action="append", default=[], metavar="KEY=VALUE", help="a condition key; again for several values"
+    )
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Decide and print."""
+    policies, asked = policies_of(args), request_of(args)
+    evaluator = Evaluator(policies)
+    decision = evaluator.decide(asked)
+    matching = {ref for ref, _ in evaluator.matching(asked)}
+    rows: list[StatementRef] = []
+    numbers: dict[Layer, int] = {}
+    for layer, document in policies.layers():
+        number = numbers[layer] = numbers.get(layer, -1) + 1
+        rows.extend(StatementRef(layer, number, index) for index in range(len(document.statements)))
+    elements = {}
+    for ref in rows:
+        document = document_at(policies, ref)
+        elements[ref] = elements_on(document, document.statements[ref.statement], asked)
+    if args.output == "json":
+        out = {
+            "decision": decision.value,
+            "request": request_object(asked),
+            "statements": [
+                {
+                    **statement_object(ref, policies),
+                    "matches": ref in matching,
+                    "elements": [
+                        {"element": found.name, "matches": found.matches, "entries": list(found.entries)}
+                        for found in elements[ref]
+                    ],
+                }
+                for ref in rows
+            ],
+        }
+        print(json.dumps(out))
+    else:
+        print(f"{decision.value}: {request_text(asked)}")
+        for ref in rows:
+            effect = document_at(policies, ref).statements[ref.statement].effect.value
+            lacks = [found.name for found in elements[ref] if not found.matches]
+            said = "matches" if ref in matching else f"does not match: {'; '.join(lacks)}"
+            print(f"  {statement_text(ref, policies)}, {effect}: {said}")
+    return 0 if decision.allowed else 1
+
+
+def request_of(args: argparse.Namespace) -> Request:
+    """The request that the options describe."""
+    service, _, name = args.action.partition(":")
+    if not service or not name:
+        raise UserError(f"{args.action!r} is no action", field="--action", fix="Use service:Name")
+    context: dict[str, list[str]] = {}
+    for item in args.context:
+        key, separator, value = item.partition("=")
+        if not separator or not key:
+            raise UserError(f"{item!r} is not KEY=VALUE", field="--context")
+        context.setdefault(key, []).append(value)
+    return request(args.action, args.resource, args.principal, context)
