@@ -214,7 +214,10 @@ def _solve(glob: Glob, text: str) -> str | None:
 def _fill_in(question: Question, values: dict[str, str | None]) -> Question:
     pins: list[Test] = []
     for key, value in values.items():
-        pins.append(absence(KEY + key) if value is None else Test(KEY + key, Strings((Glob((Text(value),)),))))
+        if value is None:
+            pins.append(absence(KEY + key))
+        else:
+            pins.append(Test(KEY + key, Strings((Glob((Text(value),) if value else ()),)), every=True))
     clauses = [
         replace(clause, tests=tuple(_fill_test(test, values) for test in clause.tests)) for clause in question.clauses
     ]

@@ -123,9 +123,11 @@ class _Value:
         self.constraints: list[z3.BoolRef] = []
         if Addresses in kinds:
             self.constraints.append(z3.Or(self.version6, z3.ULE(self.address, z3.BitVecVal(2**32 - 1, 128))))
+        if variable and kinds - {Strings}:
+            raise TooLarge(f"the variable {dimension.removeprefix(KEY)} is also compared as something other than text")
         self._named: dict[str, Test] = {}
         if self.mixed:
-            if variable or len(instants) > 1:
+            if len(instants) > 1:
                 raise TooLarge(f"{dimension} is compared as values of several types")
             self._named = {text: Test(dimension, Strings((Glob((Text(text),)),))) for text in _outright(tests)}
         self.text: _Text | None = None
@@ -198,8 +200,12 @@ class _Encoding:
         for clause in question.clauses:
             for test in clause.tests:
                 by_dimension.setdefault(test.dimension, {})[test] = None
-        # The keys whose values variables take come first: patterns refer to them.
-        for dimension in sorted(by_dimension, key=lambda name: (name not in self._variables, name)):
+        # Values that each make one "some value" test true, or one "every value" test false, are enough.
+        self._slots = {
+            dimension: max(1, len(tests)) if holds_several(dimension, list(tests)) else 1
+            for dimension, tests in by_dimension.items()
+        }
+        for dimension in sorted(by_dimension):
             tests = list(by_dimension[dimension])
             if dimension.startswith(KEY):
                 self._declare(dimension, tests)
@@ -212,8 +218,7 @@ class _Encoding:
         self.constraints.append(_formula(question.formula, clauses))
 
     def _declare(self, dimension: str, tests: list[Test]) -> None:
-        # Values that each make one "some value" test true, or one "every value" test false, are enough.
-        number = max(1, len(tests)) if holds_several(dimension, tests) else 1
+        number = self._slots[dimension]
         if number > MAX_VALUES:
             raise TooLarge(f"{dimension} holds several values and has more than {MAX_VALUES} tests")
         variable = dimension in self._variables
@@ -272,15 +277,16 @@ class _Encoding:
         return z3.And(value.is_number, z3.Or(*intervals) if intervals else z3.BoolVal(False))
 
     def _single(self, key: str) -> tuple[z3.BoolRef, z3.SeqRef]:
-        values = self._keys.get(KEY + key, [])
-        if not values or values[0].text is None or values[0].text.whole is None:
-            raise TooLarge(f"the variable {key} depends on another")
-        if len(values) == 1:
-            return values[0].used, values[0].text.whole
+        # By name: the value may be that of a key whose own tests are being written down.
+        dimension = KEY + key
+        used = [z3.Bool(f"{dimension}.{number}.used") for number in range(self._slots[dimension])]
+        whole = z3.String(f"{dimension}.0.text")
+        if len(used) == 1:
+            return used[0], whole
         # Which value it is does not matter: the first is used whenever any is.
-        others = z3.Or(*(value.used for value in values[1:]))
-        self.constraints.append(z3.Implies(others, values[0].used))
-        return z3.And(values[0].used, z3.Not(others)), values[0].text.whole
+        others = z3.Or(*used[1:])
+        self.constraints.append(z3.Implies(others, used[0]))
+        return z3.And(used[0], z3.Not(others)), whole
 
     def request(self, model: z3.ModelRef) -> Request:
         """The request that a model describes."""

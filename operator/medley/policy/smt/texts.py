@@ -53,7 +53,11 @@ class TextSplitter:
         text = z3.String(f"{self._name}.{self._count}")
         for number in open_tests:
             found = [regular_expression(parts) for parts in sorted(tests[number], key=repr)]
-            passes[number] = z3.InRe(text, found[0] if len(found) == 1 else z3.Union(*found))
+            inside = found[0] if len(found) == 1 else z3.Union(*found)
+            # "Not in R" as "in the complement of R": Z3 decides that at once where it would unfold the other for ever.
+            passed = passes[number] = z3.Bool(f"{self._name}.{self._count}.in{number}")
+            self.constraints.append(z3.Implies(passed, z3.InRe(text, inside)))
+            self.constraints.append(z3.Implies(z3.Not(passed), z3.InRe(text, z3.Complement(inside))))
         self.constraints.extend(universe(self._dimension, path, text))
         return Node(passes, lambda model: path + string_value(model, text))
 
