@@ -16,6 +16,10 @@ from medley.policy.iam.request import ascii_lower
 
 MAX_STATES = 30_000
 """States of a joint automaton; a question that needs more is answered Unknown."""
+MAX_WORK = 300_000_000
+"""Transitions times characters of the patterns: some seconds."""
+MAX_STEPS = 40_000
+"""Characters of the patterns with wildcards of one dimension; the largest policy that AWS takes has half as many."""
 PLAIN = "xyz0123456789abcdefghijklmnopqrstuvw-_/.@=+,ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PRINTABLE = 95
 """Size of the alphabet in which texts are counted: printable ASCII."""
@@ -154,6 +158,8 @@ class Joint:
         self._absorbing = 0
         ranges: list[tuple[int, int, int]] = []  # bits of the pattern, its accepting bit if absorbing, its sets
         offset = 0
+        if sum(len(part.text) if isinstance(part, Text) else 1 for glob in globs for part in glob.parts) > MAX_STEPS:
+            raise TooLarge(f"the patterns with wildcards have more than {MAX_STEPS:,} characters")
         for number, glob in enumerate((*globs, *universe.globs)):
             automaton = Automaton(glob)
             self._start |= 1 << offset
@@ -276,14 +282,16 @@ class Joint:
         first = (self._start, 0)
         texts = {first: ""}
         queue = [first]
+        work = 0
         for node in queue:
             text = texts[node]
             for following, character, _ in self.edges(node):
                 if following not in texts:
                     texts[following] = text + character
                     queue.append(following)
-                    if len(queue) > MAX_STATES:
-                        raise TooLarge(f"the patterns need more than {MAX_STATES:,} states")
+            work += len(self.edges(node)) * len(self._texts)
+            if len(queue) > MAX_STATES or work > MAX_WORK:
+                raise TooLarge("the patterns with wildcards meet in too many ways")
         return texts
 
     def atoms(self) -> list[tuple[int, str]]:

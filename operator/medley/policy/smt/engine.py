@@ -35,6 +35,8 @@ from medley.policy.smt.texts import TextSplitter, string_value, universe
 
 TIMEOUT_MS = 5000
 """Default time limit of one question."""
+MAX_PATTERNS = 4000
+"""Patterns of a question; the largest policy that AWS takes has some 1,000. Z3's time limit does not cover building."""
 MAX_VALUES = 16
 """Values of a key that holds several; more tests than that on one key are answered Unknown."""
 
@@ -192,6 +194,14 @@ def _outright(tests: Sequence[Test]) -> list[str]:
 
 class _Encoding:
     def __init__(self, question: Question) -> None:
+        patterns = sum(
+            len(test.values.globs)
+            for clause in question.clauses
+            for test in clause.tests
+            if isinstance(test.values, Strings)
+        )
+        if patterns > MAX_PATTERNS:
+            raise TooLarge(f"there are {patterns:,} patterns, more than {MAX_PATTERNS:,}")
         self.constraints: list[z3.BoolRef] = []
         self._texts: dict[str, _Text] = {}
         self._keys: dict[str, list[_Value]] = {}

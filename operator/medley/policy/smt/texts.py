@@ -9,6 +9,7 @@ and "none of them" is a choice of its own.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -82,11 +83,9 @@ class TextSplitter:
             else:
                 self.constraints.append(choice != len(readers))
             readers.append(lambda model: path)
+        by_head = [_grouped(tests[number], heads) for number in open_tests]
         for head in heads:
-            inner = [
-                frozenset(_without(parts, head) for parts in tests[number] if parts and _head(parts).startswith(head))
-                for number in open_tests
-            ]
+            inner = [frozenset(_without(parts, head) for parts in groups.get(head, ())) for groups in by_head]
             child = self.node(inner, path + head)
             for number, passed in zip(open_tests, child.passes, strict=True):
                 if not z3.is_false(passed):
@@ -113,6 +112,15 @@ def _beginnings(rest: Sequence[Parts]) -> list[str]:
     for head in sorted({_head(parts) for parts in rest if parts}):
         if not out or not head.startswith(out[-1]):
             out.append(head)
+    return out
+
+
+def _grouped(patterns: frozenset[Parts], heads: Sequence[str]) -> dict[str, list[Parts]]:
+    """The patterns by the one of the heads, which are sorted, that each begins with."""
+    out: dict[str, list[Parts]] = {}
+    for parts in patterns:
+        if parts:
+            out.setdefault(heads[bisect.bisect_right(heads, _head(parts)) - 1], []).append(parts)
     return out
 
 
