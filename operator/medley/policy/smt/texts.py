@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import z3
 
+from medley.policy.answers import TooLarge
 from medley.policy.clauses import ACTION, CALLER, RESOURCE
 from medley.policy.glob import Part, Star, Text
 from medley.policy.iam.principals import ANONYMOUS
@@ -22,6 +23,8 @@ from medley.policy.smt.patterns import but, literal, regular_expression
 
 Parts = tuple[Part, ...]
 CALLER_KINDS = ("AWS", "Service", "Federated", "CanonicalUser")
+MAX_REGULAR = 60
+"""Patterns that begin with a wildcard on one Z3 string: with more, Z3 builds for minutes before it looks at its time limit."""
 _PLAIN = "xyz0123456789abcdefghijklmnopqrstuvw"
 
 
@@ -50,6 +53,9 @@ class TextSplitter:
         rest = sorted({parts for number in open_tests for parts in tests[number]}, key=repr)
         if all(not parts or _head(parts) for parts in rest):
             return self._choice(tests, open_tests, rest, passes, path)
+        early = sum(bool(parts) and not _head(parts) for parts in rest)
+        if early > MAX_REGULAR:
+            raise TooLarge(f"{early} patterns with early wildcards meet on one text, more than {MAX_REGULAR}")
         self._count += 1
         text = z3.String(f"{self._name}.{self._count}")
         for number in open_tests:
