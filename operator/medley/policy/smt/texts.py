@@ -24,7 +24,7 @@ from medley.policy.smt.patterns import but, literal, regular_expression
 Parts = tuple[Part, ...]
 CALLER_KINDS = ("AWS", "Service", "Federated", "CanonicalUser")
 MAX_REGULAR = 60
-"""Patterns on one Z3 string that begin with a wildcard: with more, Z3 builds for minutes before it looks at its limit."""
+"""Patterns that begin with a wildcard on one Z3 string: with more, Z3 builds for minutes and minds no time limit."""
 _PLAIN = "xyz0123456789abcdefghijklmnopqrstuvw"
 
 
