@@ -158,7 +158,7 @@ def test_defaults_reach_into_what_is_half_written(api: ClusterApi) -> None:
     chat = service(pools=UNSET, variants=[{"pool": "l4"}], scaling={"headroomPercent": 25}, engine={})
     spec = try_create(api, chat)["spec"]
     assert spec["variants"] == [{"pool": "l4", "tensorParallelSize": 1, "minReplicas": 0}]
-    assert spec["scaling"] == {"minReplicas": 1, "headroomPercent": 25, "minMixSavingPercent": 3}
+    assert spec["scaling"] == {"minReplicas": 1, "headroomPercent": 25, "minMixSavingPercent": 3, "priority": 0}
     assert spec["engine"]["port"] == 8000
     assert spec["engine"]["image"].startswith("vllm/")
     offerings = try_create(api, pool(offerings=[{"pricePerNodeHour": "0.5"}]))["spec"]["offerings"]
