@@ -148,10 +148,20 @@ class Problem:
         supply = self.supply(variant.pool)
         if variant.floor:
             return True
-        if variant.max_replicas == 0 or (variant.capacity_type is CapacityType.SPOT and self.max_spot_fraction == 0.0):
+        if variant.max_replicas == 0 or self._rules_out(variant):
             return False
         most = supply.most_nodes(variant.capacity_type)
         return most is None or most > 0 or supply.spare(variant.capacity_type) >= variant.gpus
+
+    def may_grow(self, variant: Variant) -> bool:
+        """Whether there may be more replicas than the variant's floor.
+
+        Spot without traffic could still be bought to fall back on after a loss; where no share may go to it, it is not.
+        """
+        return variant.usable and not self._rules_out(variant)
+
+    def _rules_out(self, variant: Variant) -> bool:
+        return variant.capacity_type is CapacityType.SPOT and self.max_spot_fraction == 0.0
 
     def variant(self, name: str) -> Variant:
         """The variant of that name."""

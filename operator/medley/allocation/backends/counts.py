@@ -62,7 +62,7 @@ def build_counts(
     count = []
     for variant in problem.variants:
         limit = most if variant.max_replicas is None else variant.max_replicas
-        upper = variant.floor if not variant.usable else max(limit, variant.floor)
+        upper = max(limit, variant.floor) if problem.may_grow(variant) else variant.floor
         count.append(program.column(variant.floor, upper, whole=True))
     seeks_most = aim is Aim.MOST
     served = program.column(0.0 if seeks_most else fraction, 1.0 if seeks_most else fraction, cost=-float(seeks_most))
