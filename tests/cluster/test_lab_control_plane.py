@@ -172,9 +172,7 @@ def test_nothing_is_left_when_the_parent_dies(
 ) -> None:
     directory = tmp_path / "lab"
     code = (
-        "import signal, sys, time; from pathlib import Path; from medley.lab.control_plane import ControlPlane\n"
-        # A shell that starts the tests in the background has them ignore SIGINT, which would be handed down.
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import sys, time; from pathlib import Path; from medley.lab.control_plane import ControlPlane\n"
         f"plane = ControlPlane.start(directory=Path({str(directory)!r}))\n"
         "print(plane.url, flush=True); time.sleep(600)"
     )

@@ -13,7 +13,6 @@ import numpy as np
 
 from medley.allocation.problem import Problem, Unserved, Variant
 from medley.model.objects import RoutingMode
-from medley.model.workload import Bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +105,3 @@ def _why_separate(problem: Problem, number: int) -> str:
         f"{' and '.join(able)} could serve it, but routing {problem.routing.value} cannot keep it apart from sizes "
         "that only other variants serve"
     )
-
-
-def rate_share(unserved: tuple[Unserved, ...], buckets: tuple[Bucket, ...]) -> float:
-    """Share of the total rate that is unserved."""
-    total = sum(bucket.rate_rps for bucket in buckets)
-    return sum(item.bucket.rate_rps for item in unserved) / total if total > 0 else 0.0
