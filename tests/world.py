@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import time
@@ -129,28 +130,26 @@ class World:
             lambda: len(set(self.records()) - start) >= count, f"{count} more cycles", self.scene, timeout_s=timeout_s
         )
 
-    def at_rest(self, *, observed_at_least_rps: float = 0.0, observed_share_at_most: float = 1.0) -> None:
+    def at_rest(self, *, at_least_rps: float = 0.0, at_most_rps: float = math.inf) -> None:
         """Wait for a cycle that finds what it asks for in place: no step under way, samples of all replicas.
 
         Args:
-            observed_at_least_rps: demand that it must see.
-            observed_share_at_most: of the demand that it plans for.
+            at_least_rps: demand that it must see.
+            at_most_rps: likewise.
         """
 
         def done() -> bool:
             record = json.loads(self.records()[-1].read_text())
             plan, state = record["decision"]["services"][0], record["snapshot"]["states"][0]
-            observed, planned_for = (
-                sum(bucket["rate_rps"] for bucket in plan[name]["buckets"]) for name in ("observed", "workload")
-            )
+            rate_rps = sum(bucket["rate_rps"] for bucket in plan["workload"]["buckets"])
             found = {v["name"]: v["desired"] for v in state["variants"] if v["desired"]}
             asked = {v["name"]: v["desired"] for v in plan["variants"] if v["desired"]}
             return (
                 all(v["desired"] == v["ready"] == v["present"] for v in state["variants"])
                 and all(v["desired"] == v["planned"] for v in plan["variants"])
-                and plan["observed"]["coverage"] == 1.0
+                and plan["workload"]["coverage"] == 1.0
                 and found == asked == self.replicas()
-                and observed_at_least_rps <= observed <= observed_share_at_most * planned_for
+                and at_least_rps <= rate_rps <= at_most_rps
             )
 
         eventually(done, "a cycle that changes nothing", self.scene, timeout_s=90.0)

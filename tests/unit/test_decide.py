@@ -17,7 +17,7 @@ from medley.cycle.snapshot import ServiceState, Settings, Snapshot
 from medley.model.objects import Mode, RoutingMode, Slo, StaticPoint, VariantSpec
 from medley.model.samples import HistogramRate, ReadyReplica, ReplicaSample, ServiceSamples
 from medley.model.workload import Size
-from medley.planning.demand import PastDemand
+from medley.planning.stabilisation import PastPlan
 from medley.planning.steps import VariantState
 from medley.profiles.grid import Grid
 from plans import pool, profile, service
@@ -43,7 +43,7 @@ def snapshot(
 ) -> Snapshot:
     service = replace(chat.services[0], mode=mode)
     names = tuple(f"{variant}-{n}" for variant, count in running.items() for n in range(count))
-    past = () if past_rps is None else tuple(PastDemand(NOW - t, past_rps) for t in range(100, 0, -5))
+    past = () if past_rps is None else tuple(PastPlan(NOW - t, past_rps) for t in range(100, 0, -5))
     state = ServiceState(
         service.key, tuple(VariantState(name, count, count, count, name) for name, count in running.items()),
         tuple(ReadyReplica(name) for name in names),
@@ -197,18 +197,87 @@ def test_pods_of_a_service_that_cannot_be_read_keep_their_nodes(chat: Resources)
 
 def test_a_confirmed_zero_is_followed_only_after_the_window(chat: Resources) -> None:
     running = {"l40s": 6}
-    idle = whole(chat, running, 0.0)
     busy = only(snapshot(chat, running=running, samples=whole(chat, running, 25.0), past_rps=25.0))
-    snap = snapshot(chat, running=running, samples=idle, past_rps=25.0)
-    state = replace(snap.states[0], last_known=busy.observed, peak=busy.observed)
-    soon = only(replace(snap, states=(state,)))
-    assert sum(desired(soon).values()) > 2
-    later = only(
-        replace(
-            snap, states=(replace(state, peak=None, past=tuple(PastDemand(NOW - t, 0.0) for t in range(100, 0, -5))),)
-        )
-    )
+    assert dict(busy.wanted)["l40s"] > 2
+    snap = snapshot(chat, running=running, samples=whole(chat, running, 0.0), past_rps=0.0)
+
+    def idle_for(seconds: float) -> ServiceDecision:
+        past = (*snap.states[0].past, PastPlan(NOW - seconds, 25.0, busy.wanted))
+        return only(replace(snap, states=(replace(snap.states[0], past=past),)))
+
+    soon = idle_for(WINDOW - 1)
+    assert soon.finding("WorkloadKnown").reason == "ConfirmedZero"  # type: ignore[union-attr]
+    assert dict(soon.wanted)["l40s"] < 3
+    assert desired(soon)["l40s"] == min(6, dict(busy.wanted)["l40s"])
+    assert "l40s kept: plans of the last 60 s needed them" in soon.finding("Optimised").message  # type: ignore[union-attr]
+    later = idle_for(WINDOW + 1)
     assert sum(v.planned for v in later.variants) == 2
+    assert "kept" not in later.finding("Optimised").message  # type: ignore[union-attr]
+
+
+def kept_by(snap: Snapshot, **wanted: int) -> Snapshot:
+    """As if a plan of a moment ago had asked for these."""
+    (state,) = snap.states
+    past = (*state.past, PastPlan(NOW - 1, 1.0, tuple(wanted.items())))
+    return replace(snap, states=(replace(state, past=past),))
+
+
+def test_growth_counts_on_what_is_kept(chat: Resources) -> None:
+    # What was needed lately serves now too: another mix that would be cheaper from nothing starts nothing.
+    running = {"l4": 8}
+    snap = snapshot(chat, running=running, samples=whole(chat, running, 4.0), past_rps=4.0)
+    free = only(snap)
+    assert {name: count for name, count in free.wanted if count} != running, "there must be a cheaper mix"
+    calm = only(kept_by(snap, l4=8))
+    assert desired(calm) == running
+    assert calm.wanted == free.wanted, "what is kept is not what is wanted, or it would renew itself for ever"
+
+
+def test_where_what_is_kept_is_not_enough_what_is_wanted_grows(chat: Resources) -> None:
+    running = {"l4": 2}
+    snap = snapshot(chat, running=running, samples=whole(chat, running, 8.0), past_rps=8.0)
+    free = only(snap)
+    wanted = {name: count for name, count in free.wanted if count}
+    assert wanted.get("l4", 0) < 2, "there must be something to keep"
+    assert desired(only(kept_by(snap, l4=2))) == {**wanted, "l4": 2}
+
+
+def test_what_is_kept_yields_to_limits_that_were_lowered(chat: Resources) -> None:
+    running = {"l40s": 6}
+    snap = kept_by(snapshot(chat, running=running, samples=whole(chat, running, 0.5), past_rps=0.5), l40s=6)
+    assert desired(only(snap)) == running
+    (service,) = snap.services
+    variants = tuple(replace(v, max_replicas=3) if v.pool == "l40s" else v for v in service.variants)
+    assert desired(only(replace(snap, services=(replace(service, variants=variants),))))["l40s"] == 3
+    variants = tuple(v for v in service.variants if v.pool == "l40s")
+    poorer = replace(service, variants=variants, scaling=replace(service.scaling, max_hourly_cost=4.0))
+    assert desired(only(replace(snap, services=(poorer,))))["l40s"] == 2
+
+
+def test_what_is_kept_yields_to_the_demand_of_another_service(chat: Resources) -> None:
+    (first,) = chat.services
+    variants = tuple(v for v in first.variants if v.pool == "l40s")
+    pools = tuple(replace(p, max_nodes=6) if p.name == "l40s" else p for p in chat.pools)
+    mine, other = (replace(first, key=replace(first.key, name=name), variants=variants) for name in ("mine", "other"))
+    base = snapshot(chat, running={"l40s": 2}, samples=None, past_rps=0.5)
+
+    def both(rate_rps: float, running: int) -> dict[str, ServiceDecision]:
+        states, samples = [], []
+        for owner, count, rate in ((mine, running, 0.5), (other, 2, rate_rps)):
+            part = replace(chat, services=(owner,))
+            snap = snapshot(part, running={"l40s": count}, samples=whole(part, {"l40s": count}, rate), past_rps=rate)
+            wanted = kept_by(snap, l40s=count) if owner is mine else snap
+            states += wanted.states
+            samples += snap.samples
+        given = replace(base, services=(mine, other), pools=pools, states=tuple(states), samples=tuple(samples))
+        return {decision.key.name: decision for decision in decide(given).services}
+
+    calm = both(rate_rps=2.0, running=4)
+    assert desired(calm["mine"]) == {"l40s": 4}
+    assert calm["other"].allocation.served_fraction == 1.0  # type: ignore[union-attr]
+    short = both(rate_rps=12.0, running=4)
+    assert sum(v.planned for v in short["mine"].variants) < 4
+    assert short["other"].allocation.served_fraction == 1.0  # type: ignore[union-attr]
 
 
 def test_a_profile_whose_rate_rises_with_size_is_used_and_named(chat: Resources) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +12,8 @@ from medley.controller.memory import Memory
 from medley.cycle.decision import Decision, ServiceDecision
 from medley.model.objects import CapacityType, Mode, Offering, Pool, RoutingMode, Scaling, ServiceKey
 from medley.model.workload import Bucket, Knowledge, Size, Workload
-from medley.planning.demand import MAX_DEMAND_FACTOR, PastDemand, demand_factor, seen_long_enough, stabilised
+from medley.planning.demand import MAX_DEMAND_FACTOR, demand_factor
+from medley.planning.stabilisation import PastPlan, kept, seen_long_enough
 from medley.planning.steps import VariantState, next_step
 from medley.profiles.latency import Throughput
 
@@ -97,10 +97,10 @@ def test_a_step_never_goes_beyond_both_ends_and_repeated_it_arrives(
     assert {name: state.desired for name, state in current.items()} == target
 
 
-def remembered(workload: Workload) -> Decision:
+def remembered(workload: Workload, **wanted: int) -> Decision:
     service = ServiceDecision(
-        KEY, Mode.AUTO, True, workload, workload, 1.0, RoutingMode.SERVICE, (), (), None, None, ()
-    )
+        KEY, Mode.AUTO, True, workload, 1.0, RoutingMode.SERVICE, (), (), None, None, (), wanted=tuple(wanted.items())
+    )  # fmt: skip
     return Decision((service,), (), 0.0)
 
 
@@ -108,33 +108,64 @@ def known(rate: float) -> Workload:
     return Workload(Knowledge.VALUE, (Bucket(Size(100, 100), rate),))
 
 
-def test_a_fall_is_followed_after_the_window_and_a_rise_at_once() -> None:
+def test_what_a_plan_needed_stays_for_the_window_and_no_longer() -> None:
     memory = Memory(keep_s=300.0)
-    for at_s, rate_rps in ((0.0, 9.0), (50.0, 5.0)):
-        memory.remember(remembered(known(rate_rps)), at_s)
-    assert stabilised(known(1.0), memory.peak(KEY, 60.0, 100.0)).rate_rps == 9.0
-    assert stabilised(known(1.0), memory.peak(KEY, 120.0, 100.0)).rate_rps == 5.0
-    assert stabilised(known(20.0), memory.peak(KEY, 60.0, 100.0)).rate_rps == 20.0
-    assert stabilised(known(1.0), memory.peak(KEY, 400.0, 100.0)).rate_rps == 1.0
+    for at_s, count in ((0.0, 9), (50.0, 5)):
+        memory.remember(remembered(known(1.0), a=count), at_s)
+
+    def stays(now_s: float, running: int = 9) -> int:
+        return kept(memory.past(KEY), {"a": running}, {"a": 1.0}, now_s, 100.0)["a"]
+
+    assert stays(100.0) == 9
+    assert stays(101.0) == 5
+    assert stays(151.0) == 0
+    assert stays(100.0, running=3) == 3, "what does not run is not started for calm"
 
 
-def test_what_is_missing_to_the_peak_has_the_peaks_sizes_and_certainty() -> None:
-    peak = replace(known(8.0), uncertainty=0.1)
-    last_ones = Workload(Knowledge.VALUE, (Bucket(Size(100, 4000), 0.5),), uncertainty=1.0)
-    held = stabilised(last_ones, peak)
-    assert {str(b.size): b.rate_rps for b in held.buckets} == {"100/4000": 0.5, "100/100": 7.5}
-    assert held.uncertainty == pytest.approx(0.1 * 7.5 / 8 + 1.0 * 0.5 / 8)
-    zero = stabilised(Workload(Knowledge.ZERO), peak)
-    assert zero.knowledge is Knowledge.VALUE
-    assert zero.buckets == peak.buckets
-    assert stabilised(Workload(Knowledge.UNKNOWN), peak).knowledge is Knowledge.UNKNOWN
-    other_ranges = Workload(Knowledge.VALUE, (Bucket(Size(50, 10), 1.0),), input_edges=(64.0,))
-    assert stabilised(other_ranges, peak).buckets == (Bucket(Size(50, 10), 8.0),)
+def test_what_stays_is_of_one_plan_not_of_all_together() -> None:
+    past = [PastPlan(t, 1.0, wanted) for t, wanted in ((1, (("a", 4),)), (2, (("b", 3),)), (3, (("a", 1), ("b", 1))))]
+    running = {"a": 4, "b": 3, "c": 2}
+    assert kept(past, running, {"a": 1.0, "b": 1.0, "c": 1.0}, 10.0, 60.0) == {"a": 4, "b": 0, "c": 0}
+    assert kept(past, running, {"a": 1.0, "b": 2.0, "c": 1.0}, 10.0, 60.0) == {"a": 0, "b": 3, "c": 0}
+    assert kept(past, running, {"a": 1.0, "c": 1.0}, 10.0, 60.0) == {"a": 4, "b": 0, "c": 0}, "b is not listed any more"
+    # Of what it asked for, a plan keeps what runs: the one for 3 b has come to less by now than the one for both.
+    assert kept(past, {"a": 1, "b": 1}, {"a": 1.0, "b": 2.0}, 10.0, 60.0) == {"a": 1, "b": 1}
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.0, 100.0), counts), max_size=6), counts, st.floats(0.1, 5.0), st.floats(0.0, 100.0)
+)
+def test_what_stays_runs_and_was_wanted_by_one_plan_of_the_window(
+    plans: list[tuple[float, dict[str, int]]], running: dict[str, int], price: float, window_s: float
+) -> None:
+    past = [PastPlan(at_s, 1.0, tuple(wanted.items())) for at_s, wanted in plans]
+    prices = {"a": 1.0, "b": price}
+    stay = kept(past, running, prices, 100.0, window_s)
+    recent = [wanted for at_s, wanted in plans if 100.0 - at_s <= window_s]
+    options = [{name: min(count, wanted[name]) for name, count in running.items()} for wanted in recent]
+    assert stay in [*options, {"a": 0, "b": 0}]
+    worth = [sum(prices[name] * count for name, count in option.items()) for option in options]
+    assert sum(prices[name] * count for name, count in stay.items()) == max(worth, default=0.0)
+
+
+def test_only_known_demand_is_remembered_and_a_service_that_is_gone_is_not() -> None:
+    memory = Memory(keep_s=100.0)
+    memory.remember(remembered(Workload(Knowledge.UNKNOWN), a=5), 0.0)
+    assert memory.past(KEY) == ()
+    assert memory.last_known(KEY) is None
+    memory.remember(remembered(Workload(Knowledge.ZERO), a=1), 1.0)
+    memory.remember(remembered(known(2.0), a=3), 50.0)
+    assert memory.past(KEY) == (PastPlan(1.0, 0.0, (("a", 1),)), PastPlan(50.0, 2.0, (("a", 3),)))
+    assert memory.last_known(KEY) == known(2.0)
+    memory.remember(remembered(known(3.0), a=4), 120.0)
+    assert [plan.at_s for plan in memory.past(KEY)] == [50.0, 120.0]
+    memory.remember(Decision((), (), 0.0), 121.0)
+    assert memory.past(KEY) == ()
 
 
 def test_what_has_not_been_seen_for_a_whole_window_is_not_enough_to_shrink() -> None:
     def seen(*times: float) -> bool:
-        return seen_long_enough([PastDemand(t, 1.0) for t in times], 100.0, 60.0)
+        return seen_long_enough([PastPlan(t, 1.0) for t in times], 100.0, 60.0)
 
     assert not seen()
     assert not seen(95.0)

@@ -30,7 +30,7 @@ from medley.model.objects import (
 )
 from medley.model.samples import HistogramRate, LatencySample, ReadyReplica, ReplicaSample, ServiceSamples
 from medley.model.workload import Bucket, Knowledge, Size, Workload
-from medley.planning.demand import PastDemand
+from medley.planning.stabilisation import PastPlan
 from medley.planning.steps import VariantState
 from medley.profiles.grid import Grid
 from medley.profiles.profile import Profile, ProfileKey, Provenance
@@ -100,8 +100,7 @@ def full() -> Snapshot:
                 (VariantState("x", 3, 2, 4, "x"),),
                 (ReadyReplica("x-0", "x", 12.5), ReadyReplica("x-1")),
                 RoutingMode.INPUT_RANGE,
-                (PastDemand(1.5, 0.0), PastDemand(2.5, 3.25)),
-                workload,
+                (PastPlan(1.5, 0.0), PastPlan(2.5, 3.25, (("x", 2),))),
                 workload,
             ),
         ),
@@ -243,8 +242,8 @@ def test_what_a_clock_measured_is_not_compared(tmp_path: Path) -> None:
         ("[]", "is no recorded snapshot"),
         ("{}", "is no recorded snapshot"),
         ('{"snapshot": null}', "is no recorded snapshot"),
-        ('{"snapshot": {"schema_version": 2}}', "is no valid snapshot"),
-        ('{"snapshot": {"schema_version": 999}}', "has schema version 999, this Medley reads 2"),
+        (f'{{"snapshot": {{"schema_version": {SCHEMA_VERSION}}}}}', "is no valid snapshot"),
+        ('{"snapshot": {"schema_version": 999}}', f"has schema version 999, this Medley reads {SCHEMA_VERSION}"),
         ("\N{REPLACEMENT CHARACTER}", "is no recorded snapshot"),
     ],
 )

@@ -20,7 +20,8 @@ from medley.allocation.problem import Outcome, Problem
 from medley.api.snapshot_file import load
 from medley.cli.output import diagnosis_object, share_text
 from medley.cli.plan import add_inputs, by_key, plan, read_inputs
-from medley.cycle.decide import problems_left, routing_shares
+from medley.cycle.decide import problems_left
+from medley.cycle.steering import routing_shares
 from medley.model.errors import UserError
 from medley.model.objects import Pool, Service, ServiceKey
 from medley.profiles.profile import Profile, ProfileKey

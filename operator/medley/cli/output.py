@@ -11,7 +11,7 @@ from rich.table import Table
 from medley.allocation.diagnose import Diagnosis
 from medley.allocation.joint import JointAllocation
 from medley.allocation.problem import Allocation, Outcome, Problem
-from medley.cycle.decide import routing_shares
+from medley.cycle.steering import routing_shares
 
 Diagnoses = Mapping[str, Sequence[Diagnosis]]
 """By service; sizes that are not served."""

@@ -7,33 +7,28 @@ from collections import deque
 from medley.cycle.decision import Decision
 from medley.model.objects import CapacityType, ServiceKey
 from medley.model.workload import Knowledge, Workload
-from medley.planning.demand import PastDemand
+from medley.planning.stabilisation import PastPlan
 
 
 class Memory:
-    """Known demand of the last while, and the last known workload, per service; prices of shared pools."""
+    """Known demand and plans of the last while, and the last known workload, per service; prices of shared pools."""
 
     def __init__(self, keep_s: float) -> None:
         self._keep_s = keep_s
-        self._past: dict[ServiceKey, deque[tuple[float, Workload]]] = {}
+        self._past: dict[ServiceKey, deque[PastPlan]] = {}
         self._last: dict[ServiceKey, Workload] = {}
         self.pool_prices: tuple[tuple[str, CapacityType, float], ...] = ()
 
-    def past(self, key: ServiceKey) -> tuple[PastDemand, ...]:
-        """Known demand, oldest first."""
-        return tuple(PastDemand(at_s, workload.rate_rps) for at_s, workload in self._past.get(key, ()))
-
-    def peak(self, key: ServiceKey, now_s: float, window_s: float) -> Workload | None:
-        """The known workload of the highest rate in the last `window_s` seconds."""
-        recent = [workload for at_s, workload in self._past.get(key, ()) if now_s - at_s <= window_s]
-        return max(recent, key=lambda workload: workload.rate_rps, default=None)
+    def past(self, key: ServiceKey) -> tuple[PastPlan, ...]:
+        """Cycles that knew the demand, oldest first."""
+        return tuple(self._past.get(key, ()))
 
     def last_known(self, key: ServiceKey) -> Workload | None:
         """The last known workload."""
         return self._last.get(key)
 
     def remember(self, decision: Decision, at_s: float) -> None:
-        """Keep the workloads of a cycle as they were before stabilisation: else a peak would renew itself for ever.
+        """Keep what a cycle wanted, not what it asked for: what is kept for calm would renew itself for ever.
 
         Args:
             decision: of this cycle.
@@ -45,11 +40,12 @@ class Memory:
             del self._past[gone]
             self._last.pop(gone, None)
         for service in decision.services:
-            if service.observed.knowledge is Knowledge.UNKNOWN:
+            workload = service.workload
+            if workload.knowledge is Knowledge.UNKNOWN:
                 continue
             past = self._past.setdefault(service.key, deque())
-            past.append((at_s, service.observed))
-            while past and at_s - past[0][0] > self._keep_s:
+            past.append(PastPlan(at_s, workload.rate_rps, service.wanted))
+            while past and at_s - past[0].at_s > self._keep_s:
                 past.popleft()
-            if service.observed.buckets:
-                self._last[service.key] = service.observed
+            if workload.buckets:
+                self._last[service.key] = workload

@@ -97,7 +97,6 @@ def observe(
                 acknowledged=routing.acknowledged(tables.get(key, {}), now_s),
                 past=memory.past(key),
                 last_known=memory.last_known(key),
-                peak=memory.peak(key, now_s, settings.stabilisation_s),
                 real_data_before=_was_true(by_identity.get(f"LLMService/{key}", {}), "DecisionFromRealData"),
             )
         )

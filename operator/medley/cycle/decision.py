@@ -57,15 +57,14 @@ class ServiceDecision:
         act: whether `variants[].desired` may be written; False in Observe and when the spec cannot be used.
         shares: what a router should steer by: (variant, share per input range).
         input_edges: upper edges of the input ranges that `shares` are for.
-        observed: the workload as estimated now; `workload` is stabilised and may be higher.
         held: nothing may shrink now, and why; empty if it may.
+        wanted: replicas by variant that would be asked for if nothing had to stay.
     """
 
     key: ServiceKey
     mode: Mode
     act: bool
     workload: Workload
-    observed: Workload
     demand_factor: float
     routing: RoutingMode
     variants: tuple[VariantTarget, ...]
@@ -75,6 +74,7 @@ class ServiceDecision:
     findings: tuple[Finding, ...]
     input_edges: tuple[float, ...] = ()
     held: str = ""
+    wanted: tuple[tuple[str, int], ...] = ()
 
     @property
     def complete(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medley.allocation.problem import Allocation, Outcome
+from medley.cycle.case import Case
 from medley.cycle.decision import Finding, Truth, VariantTarget
 from medley.cycle.snapshot import ServiceState
 from medley.model.errors import UserError
@@ -23,27 +24,32 @@ def unusable(error: UserError, workload: Workload) -> tuple[Finding, ...]:
 
 
 def findings(
-    service: Service,
-    state: ServiceState,
-    samples: ServiceSamples | None,
-    workload: Workload,
-    allocation: Allocation,
-    held: str,
-    waiting_for: str,
-    warnings: Sequence[UserError],
-    estimates: Sequence[UserError],
-    doubts: Sequence[UserError],
-    variants: Sequence[VariantTarget],
-    routing: RoutingMode,
+    case: Case, allocation: Allocation, waiting_for: str, stays: str, variants: Sequence[VariantTarget]
 ) -> tuple[Finding, ...]:
-    """Conditions of a planned service."""
+    """Conditions of a planned service.
+
+    Args:
+        case: the service.
+        allocation: its plan.
+        waiting_for: what the next step waits for; empty if it is the last.
+        stays: what is kept for the stabilisation window; empty if nothing is.
+        variants: replicas asked for and planned.
+    """
+    service, state, workload = case.service, case.state, case.workload
+    said = case.assembled
     return (
-        _ready(state, variants, warnings, estimates, doubts),
+        _ready(
+            state,
+            variants,
+            said.warnings if said else (),
+            said.estimates if said else (),
+            said.doubts if said else (),
+        ),
         _workload_known(workload, service.scaling.min_replicas),
-        _slo_met(service, samples),
-        _optimised(allocation, held, waiting_for, workload),
+        _slo_met(service, case.samples),
+        _optimised(allocation, case.held, waiting_for, stays, workload),
         _capacity(allocation, state, variants),
-        _routing(service, routing),
+        _routing(service, case.routing),
         _real_data(service, state, workload),
     )
 
@@ -106,7 +112,7 @@ def _slo_met(service: Service, samples: ServiceSamples | None) -> Finding:
     return Finding("SLOMet", Truth.TRUE, "Met")
 
 
-def _optimised(allocation: Allocation, held: str, waiting_for: str, workload: Workload) -> Finding:
+def _optimised(allocation: Allocation, held: str, waiting_for: str, stays: str, workload: Workload) -> Finding:
     if allocation.unserved:
         worst = max(allocation.unserved, key=lambda item: item.bucket.rate_rps)
         return Finding(
@@ -126,7 +132,8 @@ def _optimised(allocation: Allocation, held: str, waiting_for: str, workload: Wo
         return Finding("Optimised", Truth.FALSE, "InProgress", waiting_for)
     if workload.knowledge is Knowledge.UNKNOWN:
         return Finding("Optimised", Truth.FALSE, "Floor", "the demand is unknown; only minReplicas are kept")
-    return Finding("Optimised", Truth.TRUE, allocation.outcome.value, f"within {allocation.gap:.2%} of the lower bound")
+    text = _join(f"within {allocation.gap:.2%} of the lower bound", stays)
+    return Finding("Optimised", Truth.TRUE, allocation.outcome.value, text)
 
 
 def _capacity(allocation: Allocation, state: ServiceState, variants: Sequence[VariantTarget]) -> Finding:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from medley.model.objects import CapacityType, Pool, RoutingMode, Service, ServiceKey
 from medley.model.samples import ReadyReplica, ServiceSamples
 from medley.model.workload import Workload
-from medley.planning.demand import PastDemand
+from medley.planning.stabilisation import PastPlan
 from medley.planning.steps import VariantState
 from medley.profiles.profile import Profile
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Settings:
     """Of the operator. Seconds, fractions.
 
     Attributes:
-        stabilisation_s: a fall of demand is followed after this time; a rise at once.
+        stabilisation_s: what a plan of this time asked for stays; growth is followed at once.
         change_cost: of starting a replica, as a share of its hourly price: start-up time over expected holding time.
         relative_gap: the solver may stop this close to the optimum.
         solve_time_limit_s: per service; then the best found so far is used.
@@ -41,9 +41,8 @@ class ServiceState:
         variants: replicas by variant, also of variants that are no longer listed.
         ready_replicas: pods that are Ready.
         acknowledged: what a router says it steers by now; None: nobody steers.
-        past: known demand of the last while.
+        past: cycles of the last while that knew the demand.
         last_known: the last known workload.
-        peak: the workload at the highest rate that was known within the stabilisation window.
         real_data_before: a decision has come from real samples before; read from the status.
     """
 
@@ -51,9 +50,8 @@ class ServiceState:
     variants: tuple[VariantState, ...] = ()
     ready_replicas: tuple[ReadyReplica, ...] = ()
     acknowledged: RoutingMode | None = None
-    past: tuple[PastDemand, ...] = ()
+    past: tuple[PastPlan, ...] = ()
     last_known: Workload | None = None
-    peak: Workload | None = None
     real_data_before: bool = False
 
 

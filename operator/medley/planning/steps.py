@@ -41,7 +41,8 @@ def next_step(problem: Problem, target: Mapping[str, int], current: Mapping[str,
     """What to ask for now on the way to `target`.
 
     Growth is asked for at once. Nothing that is Ready shrinks until all that grows is Ready; what has been asked for
-    and does not serve yet is let go at once, or the targets of several cycles would add up. If limits or budget have no
+    and does not serve yet is let go at once, or the targets of several cycles would add up. (What was needed lately is
+    part of the target: see `stabilisation`.) If limits or budget have no
     room for both, capacity that is to go makes room first: a limit is never exceeded in the middle of a plan. Replicas
     that drain still run, and count against limits; they are not asked for again.
     """

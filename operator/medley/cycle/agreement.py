@@ -1,0 +1,158 @@
+"""What all services of a snapshot get together, once what must stay is counted in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from medley.allocation.assemble import variant_name, with_floor
+from medley.allocation.backends.answer import Options
+from medley.allocation.joint import JointAllocation, allocate_all
+from medley.allocation.ledger import Ledger, Usage, usage_of
+from medley.allocation.problem import Allocation, Outcome, Problem
+from medley.cycle.case import Case, cases_of
+from medley.cycle.snapshot import Snapshot
+from medley.model.objects import CapacityType, Pool, ServiceKey
+from medley.profiles.profile import Profile, ProfileKey
+
+PoolPrices = tuple[tuple[str, CapacityType, float], ...]
+Floors = Mapping[ServiceKey, Mapping[str, int]]
+"""Replicas by service and variant that are not to be taken away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """All services, their problems and plans.
+
+    Attributes:
+        cases: every service, by key.
+        problems: of those that can be planned, with floors under what stays.
+        wanted: replicas by variant that each would be asked for if nothing had to stay.
+        kept: replicas by variant that stay for the stabilisation window.
+        joint: the plans of those that act.
+        fixed: what the others use.
+    """
+
+    snapshot: Snapshot
+    pools: Mapping[str, Pool]
+    profiles: Mapping[ProfileKey, Profile]
+    cases: tuple[Case, ...]
+    problems: Mapping[ServiceKey, Problem]
+    wanted: Mapping[ServiceKey, Mapping[str, int]]
+    kept: Floors
+    joint: JointAllocation
+    fixed: Mapping[ServiceKey, Usage]
+    options: Options
+
+    def others(self, case: Case) -> list[Usage]:
+        """What all services but one use: those that act, by plan; the others, by what runs."""
+        plans = dict(self.joint.allocations)
+        others = [
+            usage_of(self.problems[other.key], dict(plans[str(other.key)].replicas))
+            for other in self.cases
+            if other.acts and other.key != case.key
+        ]
+        return others + [usage for key, usage in self.fixed.items() if key != case.key]
+
+    def beside(self, case: Case) -> JointAllocation:
+        """What Medley would do for a watched service, given what all the others use."""
+        return allocate_all([self.problems[case.key]], self.snapshot.pools, self.others(case), self.options)
+
+    def left_for(self, case: Case) -> Problem:
+        """A service's problem with what all the others leave of the pools."""
+        ledger = Ledger(self.snapshot.pools)
+        for usage in self.others(case):
+            ledger.take(usage)
+        return ledger.rest(self.problems[case.key])
+
+
+def agree(snapshot: Snapshot) -> Agreement:
+    """Plan all services that act, together.
+
+    First as if any replica could be taken away: that is what is wanted now, and what later cycles keep for a while.
+    Then, where the plan would take away what must stay, again with that as a floor. Where growth is needed even so,
+    what is wanted grows: a variant that is best only beside what is kept would be of no use once that goes. What is
+    kept only for calm yields where it leaves a service short, or where growth beside it is beyond what is wanted.
+    """
+    pools = {pool.name: pool for pool in snapshot.pools}
+    profiles = {profile.key: profile for profile in snapshot.profiles}
+    options = Options(snapshot.settings.relative_gap, snapshot.settings.solve_time_limit_s)
+    cases = cases_of(snapshot, pools, profiles)
+    acting = [case for case in cases if case.acts]
+    problems = {case.key: case.assembled.problem for case in cases if case.assembled}
+    fixed = {case.key: _running_usage(case, pools) for case in cases if not case.acts}
+
+    def together(floors: Floors, prices: PoolPrices) -> JointAllocation:
+        return allocate_all(
+            [with_floor(problems[case.key], floors.get(case.key, {})) for case in acting],
+            snapshot.pools,
+            fixed.values(),
+            options,
+            {(pool, kind): price for pool, kind, price in prices},
+        )
+
+    joint = free = together({}, snapshot.pool_prices)
+    wanted = {case.key: case.target(_of(free, case)) for case in acting}
+    # Where the demand is not known well enough, all that runs stays; else what was needed lately.
+    firm = {case.key: case.running for case in acting if case.held and _cut(wanted[case.key], case.running)}
+    kept = {case.key: case.kept for case in acting if not case.held and _cut(wanted[case.key], case.kept)}
+    floors: dict[ServiceKey, Mapping[str, int]] = {**firm, **kept}
+    if floors:
+        joint = together(floors, free.pool_prices)
+        calm = [case for case in acting if case.key in kept]
+        growing = [case for case in calm if _cut(case.running, case.target(_of(joint, case)))]
+        if growing:
+            floors |= {case.key: _both(wanted[case.key], case.kept) for case in growing}
+            joint = together(floors, free.pool_prices)
+        # What stays only for calm must leave nobody short, and ask for nothing that is not wanted anyway.
+        short = [case for case in acting if _worse(_of(joint, case), _of(free, case))]
+        vain = [case for case in growing if _cut(floors[case.key], case.target(_of(joint, case)))]
+        for case in calm:
+            if case in vain or _meets(problems, case, short):
+                del floors[case.key], kept[case.key]
+        if len(floors) < len(firm) + len(calm):
+            joint = together(floors, free.pool_prices)
+    problems |= {key: with_floor(problems[key], floor) for key, floor in floors.items()}
+    return Agreement(snapshot, pools, profiles, cases, problems, wanted, kept, joint, fixed, options)
+
+
+def _of(joint: JointAllocation, case: Case) -> Allocation:
+    return dict(joint.allocations)[str(case.key)]
+
+
+def _cut(counts: Mapping[str, int], floor: Mapping[str, int]) -> bool:
+    """Whether there is less of something than a floor says."""
+    return any(counts.get(name, 0) < count for name, count in floor.items())
+
+
+def _both(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in {*one, *other}}
+
+
+def _worse(now: Allocation, before: Allocation) -> bool:
+    """Whether less of the demand is served."""
+    if now.outcome is Outcome.IMPOSSIBLE:
+        return before.outcome is not Outcome.IMPOSSIBLE
+    return now.served_fraction < before.served_fraction - 1e-6
+
+
+def _meets(problems: Mapping[ServiceKey, Problem], case: Case, others: list[Case]) -> bool:
+    """Whether a service is one of others, or uses a pool that one of them may use."""
+    mine = {supply.pool for supply in problems[case.key].supplies}
+    return any(mine & {supply.pool for supply in problems[other.key].supplies} for other in others)
+
+
+def _running_usage(case: Case, pools: Mapping[str, Pool]) -> Usage:
+    """GPUs that a service's replicas use now."""
+    gpus: dict[tuple[str, CapacityType], int] = {}
+    offered = {}
+    for spec in case.service.variants:
+        pool = pools.get(spec.pool)
+        for offering in pool.offerings if pool else ():
+            offered[variant_name(spec, offering.capacity_type)] = (spec, offering.capacity_type)
+    for name, count in case.running.items():
+        if name in offered:
+            spec, capacity_type = offered[name]
+            key = (spec.pool, capacity_type)
+            gpus[key] = gpus.get(key, 0) + count * spec.tensor_parallel_size
+    return Usage(str(case.key), tuple((pool, kind, count) for (pool, kind), count in sorted(gpus.items())))
