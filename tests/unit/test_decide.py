@@ -215,6 +215,17 @@ def test_a_confirmed_zero_is_followed_only_after_the_window(chat: Resources) -> 
     assert "kept" not in later.finding("Optimised").message  # type: ignore[union-attr]
 
 
+def test_the_single_type_to_compare_with_keeps_what_it_needed_too(chat: Resources) -> None:
+    running = {"l40s": 2}
+    snap = snapshot(chat, running=running, samples=whole(chat, running, 1.0), past_rps=1.0)
+    now = only(snap).best_single_per_hour
+    assert now == only(snap).allocation.best_single_cost_per_hour  # type: ignore[union-attr]
+    (state,) = snap.states
+    for age_s, expected in ((WINDOW - 1, 20.0), (WINDOW + 1, now)):
+        past = (*state.past, PastPlan(NOW - age_s, 9.0, (), best_single_per_hour=20.0))
+        assert only(replace(snap, states=(replace(state, past=past),))).best_single_per_hour == expected
+
+
 def kept_by(snap: Snapshot, **wanted: int) -> Snapshot:
     """As if a plan of a moment ago had asked for these."""
     (state,) = snap.states

@@ -97,7 +97,7 @@ def status(
     if decision.cost_per_hour is not None and allocation is not None:
         out["costPerHour"] = f"{decision.cost_per_hour:.4f}"
         out["lowerBoundPerHour"] = f"{allocation.lower_bound_per_hour:.4f}"
-        single = allocation.best_single_cost_per_hour
+        single = decision.best_single_per_hour
         if single is not None:
             out["bestSingleCostPerHour"] = f"{single:.4f}"
             out["savedPercent"] = f"{100.0 * (1.0 - decision.cost_per_hour / single):.1f}%" if single > 0 else "0.0%"

@@ -44,7 +44,9 @@ class Memory:
             if workload.knowledge is Knowledge.UNKNOWN:
                 continue
             past = self._past.setdefault(service.key, deque())
-            past.append(PastPlan(at_s, workload.rate_rps, service.wanted))
+            allocation = service.allocation
+            single = (allocation.best_single_cost_per_hour if allocation else None) or 0.0
+            past.append(PastPlan(at_s, workload.rate_rps, service.wanted, single))
             while past and at_s - past[0].at_s > self._keep_s:
                 past.popleft()
             if workload.buckets:

@@ -15,7 +15,7 @@ from medley.model.objects import Mode, Pool, RoutingMode, Service, ServiceKey
 from medley.model.samples import ServiceSamples
 from medley.model.workload import Knowledge, Workload
 from medley.planning.demand import demand_factor
-from medley.planning.stabilisation import kept, seen_long_enough
+from medley.planning.stabilisation import best_single_lately, kept, seen_long_enough
 from medley.profiles.profile import Profile, ProfileKey
 from medley.workload.estimate import COMPLETE, estimate
 from medley.workload.known import from_points
@@ -31,6 +31,7 @@ class Case:
     Attributes:
         held: why nothing may shrink now; empty if it may.
         kept: replicas that stay because a plan of the stabilisation window asked for them.
+        best_single_lately: the most that the cheapest single GPU type cost in that window, $ per hour.
         assembled: the problem, from which any replica may be taken away; None if the service cannot be planned.
         error: why it cannot.
     """
@@ -43,6 +44,7 @@ class Case:
     routing: RoutingMode
     held: str
     kept: Mapping[str, int]
+    best_single_lately: float
     assembled: Assembled | None
     error: UserError | None
 
@@ -140,15 +142,17 @@ def _case(
     except UserError as problem:
         error = problem
     stay: dict[str, int] = {}
+    single = 0.0
     if assembled is not None and service.static_points is None:
         # Static points are no measurement: an edit of them is followed at once. So is one of a variant's limit, and
         # what is no longer listed has no price here and goes.
         variants = assembled.problem.variants
         most = {v.name: v.max_replicas for v in variants if v.max_replicas is not None}
         prices = {variant.name: replica_price(assembled.problem, variant) for variant in variants}
+        single = best_single_lately(state.past, now_s, settings.stabilisation_s)
         stay = kept(state.past, running, prices, now_s, settings.stabilisation_s)
         stay = {name: min(count, most.get(name, count)) for name, count in stay.items()}
-    return Case(service, state, samples, workload, factor, routing, held, stay, assembled, error)
+    return Case(service, state, samples, workload, factor, routing, held, stay, single, assembled, error)
 
 
 def _held(workload: Workload, state: ServiceState, now_s: float, window_s: float) -> str:

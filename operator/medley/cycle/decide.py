@@ -61,6 +61,7 @@ def _decided(case: Case, joint: JointAllocation, agreed: Agreement) -> ServiceDe
     known = {variant.name: variant for variant in problem.variants}
     variants = tuple(_variant_target(name, known, current.get(name), pools, desired, allocation) for name in names)
     planned = allocation.outcome is not Outcome.IMPOSSIBLE
+    single = allocation.best_single_cost_per_hour
     return ServiceDecision(
         key=case.key,
         mode=case.service.mode,
@@ -76,6 +77,7 @@ def _decided(case: Case, joint: JointAllocation, agreed: Agreement) -> ServiceDe
         input_edges=problem.input_edges,
         held=case.held,
         wanted=tuple(sorted(wanted.items())),
+        best_single_per_hour=None if single is None else max(single, case.best_single_lately),
     )
 
 

@@ -59,6 +59,7 @@ class ServiceDecision:
         input_edges: upper edges of the input ranges that `shares` are for.
         held: nothing may shrink now, and why; empty if it may.
         wanted: replicas by variant that would be asked for if nothing had to stay.
+        best_single_per_hour: cost of the cheapest single GPU type, kept as long as ours, $; None: none can do it.
     """
 
     key: ServiceKey
@@ -75,6 +76,7 @@ class ServiceDecision:
     input_edges: tuple[float, ...] = ()
     held: str = ""
     wanted: tuple[tuple[str, int], ...] = ()
+    best_single_per_hour: float | None = None
 
     @property
     def complete(self) -> bool:

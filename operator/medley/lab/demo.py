@@ -92,8 +92,8 @@ class Tally:
         if mix not in self.mixes:
             self.mixes.append(mix)
         self.gpus |= {variant.gpu for variant in decision.variants if variant.planned}
-        if decision.cost_per_hour is not None and allocation.best_single_cost_per_hour is not None:
-            self.last = (at_s, decision.cost_per_hour, allocation.best_single_cost_per_hour)
+        if decision.cost_per_hour is not None and decision.best_single_per_hour is not None:
+            self.last = (at_s, decision.cost_per_hour, decision.best_single_per_hour)
 
     @property
     def cost_per_hour(self) -> float:
@@ -102,7 +102,7 @@ class Tally:
 
     @property
     def best_single_cost_per_hour(self) -> float:
-        """Time-weighted cost of the best single GPU type for the same demand and routing, $/h."""
+        """Time-weighted cost of the best single GPU type for the same demand, routing and calm, $/h."""
         return self.single_s / self.weighted_s if self.weighted_s else math.nan
 
 

@@ -19,11 +19,13 @@ class PastPlan:
         at_s: unix time.
         rate_rps: the total rate then.
         wanted: replicas by variant that the plan for it asked for, kept ones not counted.
+        best_single_per_hour: cost of the cheapest single GPU type then, $; 0 if none could carry it.
     """
 
     at_s: float
     rate_rps: float
     wanted: tuple[tuple[str, int], ...] = ()
+    best_single_per_hour: float = 0.0
 
 
 def kept(
@@ -50,6 +52,14 @@ def kept(
             if worth >= dearest:
                 most, dearest = stay, worth
     return most
+
+
+def best_single_lately(past: Sequence[PastPlan], now_s: float, window_s: float) -> float:
+    """The most that the cheapest single GPU type cost in the window, $ per hour; 0 without any.
+
+    To compare with: who scales one type with the same calm keeps what it needed in the window too.
+    """
+    return max((plan.best_single_per_hour for plan in past if now_s - plan.at_s <= window_s), default=0.0)
 
 
 def seen_long_enough(past: Sequence[PastPlan], now_s: float, window_s: float) -> bool:
