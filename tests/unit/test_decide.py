@@ -291,6 +291,28 @@ def test_what_is_kept_yields_to_the_demand_of_another_service(chat: Resources) -
     assert short["other"].allocation.served_fraction == 1.0  # type: ignore[union-attr]
 
 
+def test_what_stays_beside_a_plan_keeps_its_nodes(chat: Resources) -> None:
+    # With equal shares, 4 L4 that may not go would call for more L4; the plan does without them, and others get none.
+    (first,) = chat.services
+    pools = tuple(replace(p, max_nodes=4) if p.name == "l4" else p for p in chat.pools)
+    mine = replace(first, key=replace(first.key, name="mine"))
+    only_l4 = tuple(v for v in first.variants if v.pool == "l4")
+    other = replace(first, key=replace(first.key, name="other"), variants=only_l4)
+    busy = snapshot(replace(chat, services=(mine,)), running={"l4": 4}, samples=None, past_rps=8.0)
+    samples = whole(replace(chat, services=(mine,)), {"l4": 4}, 8.0)
+    partly = replace(samples, replicas=(replace(samples.replicas[0], fault="no answer"), *samples.replicas[1:]))
+    idle = snapshot(replace(chat, services=(other,)), running={}, samples=None)
+    both = replace(
+        busy, services=(mine, other), pools=pools, states=(*busy.states, *idle.states), samples=(partly,)
+    )  # fmt: skip
+    found = {decision.key.name: decision for decision in decide(both).services}
+    assert found["mine"].held
+    assert desired(found["mine"])["l4"] == 4
+    assert found["mine"].allocation.count("l4") == 0  # type: ignore[union-attr]
+    assert desired(found["mine"])["l40s"] == dict(found["mine"].wanted)["l40s"] > 0
+    assert not desired(found["other"]), "all nodes are taken"
+
+
 def test_a_profile_whose_rate_rises_with_size_is_used_and_named(chat: Resources) -> None:
     rising = Grid(None, None, (128.0, 4096.0), (64.0, 1024.0), ((2.0, 1.0), (3.0, 0.5)))
     profiles = tuple(replace(p, speed=rising) if p.key.gpu == "L40S" else p for p in chat.profiles)

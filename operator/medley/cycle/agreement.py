@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from medley.allocation.assemble import variant_name, with_floor
 from medley.allocation.backends.answer import Options
+from medley.allocation.check import limits_broken
 from medley.allocation.joint import JointAllocation, allocate_all
 from medley.allocation.ledger import Ledger, Usage, usage_of
 from medley.allocation.problem import Allocation, Outcome, Problem
@@ -31,6 +32,7 @@ class Agreement:
         kept: replicas by variant that stay for the stabilisation window.
         joint: the plans of those that act.
         fixed: what the others use.
+        beside_plans: what stays of those that act, and their plans do not count on.
     """
 
     snapshot: Snapshot
@@ -42,6 +44,7 @@ class Agreement:
     kept: Floors
     joint: JointAllocation
     fixed: Mapping[ServiceKey, Usage]
+    beside_plans: tuple[Usage, ...]
     options: Options
 
     def others(self, case: Case) -> list[Usage]:
@@ -52,7 +55,7 @@ class Agreement:
             for other in self.cases
             if other.acts and other.key != case.key
         ]
-        return others + [usage for key, usage in self.fixed.items() if key != case.key]
+        return [*others, *(usage for key, usage in self.fixed.items() if key != case.key), *self.beside_plans]
 
     def beside(self, case: Case) -> JointAllocation:
         """What Medley would do for a watched service, given what all the others use."""
@@ -71,8 +74,11 @@ def agree(snapshot: Snapshot) -> Agreement:
 
     First as if any replica could be taken away: that is what is wanted now, and what later cycles keep for a while.
     Then, where the plan would take away what must stay, again with that as a floor. Where growth is needed even so,
-    what is wanted grows: a variant that is best only beside what is kept would be of no use once that goes. What is
-    kept only for calm yields where it leaves a service short, or where growth beside it is beyond what is wanted.
+    what is wanted grows: a variant that is best only beside what stays would be of no use once that goes.
+
+    A floor can call for growth in vain: with equal shares, small replicas that stay need more of their kind where a few
+    large ones would do without any. Then what is kept for calm yields, as it does where it leaves a service short. What
+    must stay because the demand is not known well stays beside the plan, which does not count on it.
     """
     pools = {pool.name: pool for pool in snapshot.pools}
     profiles = {profile.key: profile for profile in snapshot.profiles}
@@ -82,38 +88,44 @@ def agree(snapshot: Snapshot) -> Agreement:
     problems = {case.key: case.assembled.problem for case in cases if case.assembled}
     fixed = {case.key: _running_usage(case, pools) for case in cases if not case.acts}
 
-    def together(floors: Floors, prices: PoolPrices) -> JointAllocation:
+    def together(floors: Floors, beside: Sequence[Usage], prices: PoolPrices) -> JointAllocation:
         return allocate_all(
             [with_floor(problems[case.key], floors.get(case.key, {})) for case in acting],
             snapshot.pools,
-            fixed.values(),
+            [*fixed.values(), *beside],
             options,
             {(pool, kind): price for pool, kind, price in prices},
         )
 
-    joint = free = together({}, snapshot.pool_prices)
+    joint = free = together({}, (), snapshot.pool_prices)
     wanted = {case.key: case.target(_of(free, case)) for case in acting}
     # Where the demand is not known well enough, all that runs stays; else what was needed lately.
-    firm = {case.key: case.running for case in acting if case.held and _cut(wanted[case.key], case.running)}
-    kept = {case.key: case.kept for case in acting if not case.held and _cut(wanted[case.key], case.kept)}
-    floors: dict[ServiceKey, Mapping[str, int]] = {**firm, **kept}
+    floors = {case.key: case.running if case.held else case.kept for case in acting}
+    floors = {key: floor for key, floor in floors.items() if _cut(wanted[key], floor)}
+    beside: list[Usage] = []
     if floors:
-        joint = together(floors, free.pool_prices)
-        calm = [case for case in acting if case.key in kept]
-        growing = [case for case in calm if _cut(case.running, case.target(_of(joint, case)))]
+        joint = together(floors, (), free.pool_prices)
+        growing = [case for case in acting if case.key in floors and _cut(case.running, case.target(_of(joint, case)))]
         if growing:
-            floors |= {case.key: _both(wanted[case.key], case.kept) for case in growing}
-            joint = together(floors, free.pool_prices)
-        # What stays only for calm must leave nobody short, and ask for nothing that is not wanted anyway.
+            floors |= {case.key: _both(wanted[case.key], floors[case.key]) for case in growing}
+            joint = together(floors, (), free.pool_prices)
         short = [case for case in acting if _worse(_of(joint, case), _of(free, case))]
-        vain = [case for case in growing if _cut(floors[case.key], case.target(_of(joint, case)))]
-        for case in calm:
-            if case in vain or _meets(problems, case, short):
-                del floors[case.key], kept[case.key]
-        if len(floors) < len(firm) + len(calm):
-            joint = together(floors, free.pool_prices)
+        vain = {case.key for case in growing if _cut(floors[case.key], case.target(_of(joint, case)))}
+        settled = len(floors)
+        for case in acting:
+            if case.key not in floors:
+                continue
+            if not case.held:
+                if case.key in vain or _meets(problems, case, short):
+                    del floors[case.key]
+            elif case.key in vain and not _broken(problems[case.key], floors[case.key]):
+                del floors[case.key]
+                beside.append(_idle_usage(problems[case.key], case.running, wanted[case.key]))
+        if len(floors) < settled:
+            joint = together(floors, beside, free.pool_prices)
     problems |= {key: with_floor(problems[key], floor) for key, floor in floors.items()}
-    return Agreement(snapshot, pools, profiles, cases, problems, wanted, kept, joint, fixed, options)
+    kept = {case.key: case.kept for case in acting if case.key in floors and not case.held}
+    return Agreement(snapshot, pools, profiles, cases, problems, wanted, kept, joint, fixed, tuple(beside), options)
 
 
 def _of(joint: JointAllocation, case: Case) -> Allocation:
@@ -127,6 +139,17 @@ def _cut(counts: Mapping[str, int], floor: Mapping[str, int]) -> bool:
 
 def _both(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     return {name: max(one.get(name, 0), other.get(name, 0)) for name in {*one, *other}}
+
+
+def _broken(problem: Problem, counts: Mapping[str, int]) -> bool:
+    """Whether replicas of the listed variants are beyond limits."""
+    return bool(limits_broken(problem, {v.name: counts.get(v.name, 0) for v in problem.variants}))
+
+
+def _idle_usage(problem: Problem, running: Mapping[str, int], wanted: Mapping[str, int]) -> Usage:
+    """GPUs of the replicas that run beyond what is wanted."""
+    idle = {name: max(0, count - wanted.get(name, 0)) for name, count in running.items()}
+    return replace(usage_of(problem, idle), service=f"{problem.service}: beside its plan")
 
 
 def _worse(now: Allocation, before: Allocation) -> bool:
