@@ -103,7 +103,9 @@ def test_smt_agrees_on_sets(p: PolicySet, q: PolicySet):
 def test_smt_decides_what_atoms_decide(p: Document, q: Document):
     question = not_within(p, q)
     if not isinstance(find(question), Unknown):
-        assert not isinstance(smt(question), Unknown)
+        answer = smt(question)
+        # Its time limit is not a matter of logic: on a busy machine it may run out; nothing else may be beyond it.
+        assert not isinstance(answer, Unknown) or answer.reason.startswith("engine C: no answer within")
 
 
 @settings(max_examples=60, deadline=None)
