@@ -57,7 +57,107 @@ def test_an_unused_variant_and_the_next_best_plan_cost_what_a_plan_with_them_cos
     assert unused["variant"] == "y"
     assert unused["reason"] == "Dearer"
     assert unused["costsMorePerHour"] == pytest.approx(0.5)
-    assert one["nextBest"] == {"replicas": {"y": 4}, "costPerHour": pytest.approx(6.0)}
+    assert one["nextBest"] == {"replicas": {"x": 3, "y": 1}, "costPerHour": pytest.approx(4.5)}
+    assert one["used"] == [{"variant": "x", "costsMorePerHour": pytest.approx(2.0)}]
+
+
+MIX = [pool(limits={"nodes": 3}), pool("y", price="1.02"), profile(), profile("y")]
+"""4 replicas are needed: 3 x and 1 y cost $4.02, 4 y alone $4.08. The mix saves 1.5 %, less than the 3 % it has to."""
+
+
+def test_a_mix_that_saves_too_little_is_said_to_be_turned_down(plans: Plans) -> None:
+    one = explained(plans, *MIX, service(pools=["x", "y"]))
+    assert one["replicas"] == {"y": 4}
+    [unused] = one["unused"]
+    assert (unused["variant"], unused["reason"]) == ("x", "TurnedDown")
+    assert unused["costsMorePerHour"] == pytest.approx(-0.06)
+    assert "save 0.0600 $/h (1.5%), not more than scaling.minMixSavingPercent 3" in unused["detail"]
+    assert one["turnedDown"] == {"replicas": {"x": 3, "y": 1}, "costPerHour": pytest.approx(4.02)}
+    values = {value["limit"]: value["savesPerHour"] for value in one["limits"]}
+    # One x more would make it alone: 4 x for $4.
+    assert values == {
+        "pool x limits.nodes": pytest.approx(0.08),
+        "scaling.minMixSavingPercent": pytest.approx(0.06),
+    }
+    took = explained(plans, *MIX, service(pools=["x", "y"], scaling={"minMixSavingPercent": 1}))
+    assert took["replicas"] == {"x": 3, "y": 1}
+    assert took["turnedDown"] is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        ({"variants": [{"pool": "x"}, {"pool": "y", "maxReplicas": 0}]}, "y maxReplicas (lacks 1 replica)"),
+        ({"pools": ["x", "none"]}, "pool none limits.nodes (lacks 1 node)"),
+        ({"pools": ["x", "spot"], "scaling": {"maxSpotPercent": 0}}, "scaling.maxSpotPercent (lacks 1 percent)"),
+    ],
+)
+def test_the_limit_that_leaves_no_room_is_named(plans: Plans, limits: Json, says: str) -> None:
+    spot = pool("spot", offerings=[{"capacityType": "Spot", "pricePerNodeHour": "0.1"}])
+    pools = [pool(), pool("y"), pool("none", limits={"nodes": 0}), spot]
+    asked = service(**limits)
+    if "variants" in limits:
+        del asked["spec"]["pools"]
+    one = explained(plans, *pools, *(profile(name) for name in ("x", "y", "none", "spot")), asked)
+    [unused] = one["unused"]
+    assert unused["reason"] == "NoRoom"
+    assert says in unused["detail"]
+
+
+def test_the_limit_that_forbids_a_plan_with_a_variant_is_named(plans: Plans) -> None:
+    asked = service(pools=["x", "y"], scaling={"maxHourlyCost": "4"})
+    one = explained(plans, pool(), pool("y", price="2"), profile(), profile("y"), asked)
+    [unused] = one["unused"]
+    assert (unused["variant"], unused["reason"]) == ("y", "Impossible")
+    assert "scaling.maxHourlyCost" in unused["detail"]
+
+
+def test_a_variant_that_is_steered_in_company_says_so(plans: Plans) -> None:
+    short = profile("y")
+    short["spec"]["maxThroughput"]["requestsPerSecond"] = [[9.1, 3.0], [7.2, 2.6], [0, 0]]
+    asked = service(pools=["x", "y"], workload={"static": {"points": [point(), point(1.0, 2048)]}})
+    one = explained(plans, pool(), pool("y"), profile(), short, asked)
+    [unused] = one["unused"]
+    assert (unused["variant"], unused["reason"]) == ("y", "SteeredInCompany")
+    assert "1 of 2 sizes, and routing Service" in unused["detail"]
+
+
+def test_a_floor_costs_what_a_plan_with_less_of_it_saves(plans: Plans) -> None:
+    one = explained(plans, pool(), profile(), service(scaling={"minReplicas": 6}))
+    [limit] = one["limits"]
+    assert (limit["limit"], limit["unit"]) == ("scaling.minReplicas", "replica less")
+    assert limit["savesPerHour"] == pytest.approx(1.0)
+    assert limit["savesPerHourWith10"] == pytest.approx(2.0)  # 4 are needed
+
+
+def test_a_looser_limit_that_serves_more_says_what_that_costs(plans: Plans) -> None:
+    short = profile()
+    short["spec"]["maxThroughput"]["requestsPerSecond"] = [[9.1, 3.0], [7.2, 2.6], [0, 0]]
+    asked = service(
+        pools=["x", "y"], routing={"mode": "InputRange"},
+        workload={"static": {"points": [point(), point(1.0, 2048)]}},
+    )  # fmt: skip
+    one = explained(plans, pool(), pool("y", price="2", limits={"nodes": 0}), short, profile("y"), asked)
+    assert one["replicas"] == {"x": 4}
+    [limit] = one["limits"]
+    assert limit["limit"] == "pool y limits.nodes"
+    assert limit["savesPerHour"] == pytest.approx(-1.0)  # 3 x and 1 y, which has room for some of the short ones
+    assert limit["servesMore"] == pytest.approx(1 / 21)
+
+
+def test_margins_and_routing_cost_what_plans_without_them_cost(plans: Plans) -> None:
+    one = explained(plans, pool(), profile(), service(rate=18.0))
+    # 18 / 6.48 = 2.8; with headroom 3.06; at the full rates 19.8 / 7.2 = 2.75.
+    assert one["costPerHour"] == pytest.approx(4.0)
+    costs = {item["what"]: (item["costPerHour"], item["savesPerHour"]) for item in one["otherwise"]}
+    assert costs == {
+        "WithoutHeadroom": (3.0, 1.0),
+        "FullRates": (3.0, 1.0),
+        "RoutingService": (4.0, 0.0),
+        "RoutingWeighted": (4.0, 0.0),
+        "RoutingInputRange": (4.0, 0.0),
+        "RoutingFull": (4.0, 0.0),
+    }
 
 
 def test_a_variant_that_cannot_serve_says_why(plans: Plans) -> None:
@@ -68,6 +168,7 @@ def test_a_variant_that_cannot_serve_says_why(plans: Plans) -> None:
     assert (unused["variant"], unused["reason"]) == ("y", "CannotServe")
     assert "ProfileSaysZero" in unused["detail"]
     assert one["nextBest"] is None
+    assert one["used"] == [{"variant": "x", "costsMorePerHour": None}]
 
 
 def test_text_names_limits_and_unused_variants(plans: Plans) -> None:
@@ -75,6 +176,8 @@ def test_text_names_limits_and_unused_variants(plans: Plans) -> None:
     plans.run("-f", plans.file("all.yaml", *manifests, service(pools=["x", "y"])), command="explain")
     assert "2 x + 2 y for 8.0000 $/h" in plans.out
     assert "saves 2.0000 $/h" in plans.out
+    assert "without headroom" in plans.out
+    assert "routing InputRange" in plans.out
     assert plans.code == 0
 
 
