@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from medley.allocation.problem import Problem, Supply, Variant
 from medley.model.errors import UserError
@@ -82,7 +83,7 @@ def assemble(
                 )
             )
             continue
-        refusal = _chain_refusal(service.variants, pool)
+        refusal = chain_refusal(service.variants, pool)
         if refusal is not None:
             warnings.append(
                 UserError(
@@ -108,11 +109,11 @@ def assemble(
             )
             continue
         doubts += _doubts(profile, latency_target(service.slo))
-        supplies[pool.name] = _supply(pool, pool.name in exclusive_pools)
+        supplies[pool.name] = supply_of(pool, exclusive=pool.name in exclusive_pools)
         for offering in pool.offerings:
             name = variant_name(spec, offering.capacity_type)
             variants.append(
-                _variant(
+                assembled_variant(
                     service,
                     spec,
                     pool,
@@ -153,16 +154,17 @@ def with_floor(problem: Problem, at_least: Mapping[str, int]) -> Problem:
     return replace(problem, variants=tuple(replace(v, at_least=at_least.get(v.name, 0)) for v in problem.variants))
 
 
-def _variant(
+def assembled_variant(
     service: Service,
     spec: VariantSpec,
     pool: Pool,
     capacity_type: CapacityType,
     profile: Profile,
     workload: Workload,
-    at_least: int,
-    running: int,
+    at_least: int = 0,
+    running: int = 0,
 ) -> Variant:
+    """One variant as the problem knows it, with its rates for the sizes of the workload."""
     target = latency_target(service.slo)
 
     def rate(size: Size) -> Throughput:
@@ -189,7 +191,8 @@ def _variant(
     )
 
 
-def _supply(pool: Pool, exclusive: bool) -> Supply:
+def supply_of(pool: Pool, *, exclusive: bool = False) -> Supply:
+    """All that a pool has; `exclusive`: no other service lists it."""
     return Supply(
         pool=pool.name,
         gpus_per_node=pool.gpus_per_node,
@@ -206,7 +209,7 @@ def _supply(pool: Pool, exclusive: bool) -> Supply:
     )
 
 
-def _chain_refusal(variants: tuple[VariantSpec, ...], pool: Pool) -> str | None:
+def chain_refusal(variants: tuple[VariantSpec, ...], pool: Pool) -> str | None:
     """Why the tensor-parallel sizes on a pool cannot be packed by counting GPUs; None if they can.
 
     Sizes up to a node must form a divisor chain that ends at gpusPerNode: then replicas fit whenever their GPUs add
@@ -214,7 +217,7 @@ def _chain_refusal(variants: tuple[VariantSpec, ...], pool: Pool) -> str | None:
     """
     sizes = sorted({spec.tensor_parallel_size for spec in variants if spec.pool == pool.name})
     chain = [size for size in sizes if size <= pool.gpus_per_node]
-    for small, large in zip(chain, [*chain[1:], pool.gpus_per_node], strict=True):
+    for small, large in pairwise([*chain, pool.gpus_per_node]):
         if large % small:
             return f"tensor-parallel size {small} does not divide {large} on pool {pool.name}"
     for size in sizes:

@@ -135,10 +135,10 @@ def print_explanation(one: dict[str, Any], console: Console) -> None:
     for item in one["unserved"]:
         console.print(
             f"  not served: {item['inputTokens']:.0f}/{item['outputTokens']:.0f} tokens, {item['share']:.1%} of the "
-            f"requests; {item['remedy'] or 'no objective and no larger replica would help'}"
+            f"requests; {item['remedy'] or 'no objective, limit, routing or larger replica would help'}"
         )
         for row in item["variants"]:
-            console.print(f"    {row['variant']}: {row['reason']}")
+            console.print(f"    {row['variant']}: {', '.join([row['reason'], *row['limits']])}")
     for message in one["messages"]:
         console.print(f"  note: {message}")
 
