@@ -10,11 +10,12 @@ from medley.allocation.assemble import assemble, latency_target
 from medley.allocation.diagnose import diagnose
 from medley.allocation.routing import steer
 from medley.api.convert import parse
+from medley.cli.cost_chart import HALVINGS, POINTS, SPAN, costs_over_rate, treads
 from medley.cycle.decide import problems_left
 from medley.model.objects import RoutingMode
 from medley.profiles.latency import LatencyTarget
 from medley.workload.known import from_points
-from plans import NEED, Json, Manifest, Plans, point, pool, profile, service
+from plans import NEED, RATE, Json, Manifest, Plans, point, pool, profile, service
 
 
 @pytest.fixture
@@ -441,6 +442,24 @@ def test_a_chart_is_a_picture(plans: Plans) -> None:
     plans.run("-f", plans.file("all.yaml", pool(), profile(), service()), "--chart", str(path))
     assert plans.code == 0
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_steps_of_the_chart_are_where_one_more_replica_is_needed() -> None:
+    resources = parse([pool(), profile(), service()])
+    assembled = assemble(
+        resources.services[0], {"x": resources.pools[0]}, {resources.profiles[0].key: resources.profiles[0]},
+        from_points(resources.services[0].static_points or ()), demand_factor=1.1, routing=RoutingMode.SERVICE,
+    )  # fmt: skip
+    points = costs_over_rate(assembled.problem)
+    steps = treads(points)
+    assert [step.point.counts for step in steps] == [str(count) for count in range(1, 15)]
+    assert steps[-1].end_rps == pytest.approx(4 * RATE)
+    within = (SPAN[1] - SPAN[0]) * RATE / (POINTS - 1) / 2**HALVINGS
+    for step, count in zip(steps[1:], range(1, 14), strict=True):
+        # So many replicas carry up to 7.2 · 0.9 / 1.1 req/s each; beyond that one more is needed.
+        assert step.start_rps == pytest.approx(count * 7.2 * 0.9 / 1.1, abs=within)
+        assert step.point.saving == pytest.approx(0.0)
+    assert RATE in [point.rate_rps for point in points]
 
 
 def test_a_chart_of_nothing_says_so(plans: Plans) -> None:
