@@ -59,7 +59,7 @@ def test_an_unused_variant_and_the_next_best_plan_cost_what_a_plan_with_them_cos
     assert unused["reason"] == "Dearer"
     assert unused["costsMorePerHour"] == pytest.approx(0.5)
     assert one["nextBest"] == {"replicas": {"x": 3, "y": 1}, "costPerHour": pytest.approx(4.5)}
-    assert one["used"] == [{"variant": "x", "costsMorePerHour": pytest.approx(2.0)}]
+    assert one["used"] == [{"variant": "x", "floor": 0, "costsMorePerHour": pytest.approx(2.0)}]
 
 
 MIX = [pool(limits={"nodes": 3}), pool("y", price="1.02"), profile(), profile("y")]
@@ -169,7 +169,7 @@ def test_a_variant_that_cannot_serve_says_why(plans: Plans) -> None:
     assert (unused["variant"], unused["reason"]) == ("y", "CannotServe")
     assert "ProfileSaysZero" in unused["detail"]
     assert one["nextBest"] is None
-    assert one["used"] == [{"variant": "x", "costsMorePerHour": None}]
+    assert one["used"] == [{"variant": "x", "floor": 0, "costsMorePerHour": None}]
 
 
 def test_text_names_limits_and_unused_variants(plans: Plans) -> None:
@@ -180,6 +180,21 @@ def test_text_names_limits_and_unused_variants(plans: Plans) -> None:
     assert "without headroom" in plans.out
     assert "routing InputRange" in plans.out
     assert plans.code == 0
+
+
+def test_text_says_what_keeps_a_variant_and_what_would_serve_a_size(plans: Plans) -> None:
+    asked = service(
+        variants=[{"pool": "x", "minReplicas": 1}, {"pool": "y"}], routing={"mode": "Full"},
+        workload={"static": {"points": [point(), point(1.0, 4096)]}}, model={"name": "m", "maxModelLen": 4000},
+    )  # fmt: skip
+    del asked["spec"]["pools"]
+    longer = profile("y")
+    longer["spec"]["maxThroughput"]["inputTokens"] = [128, 512, 8192]
+    plans.run("-f", plans.file("all.yaml", *MIX[:2], profile(), longer, asked), command="explain")
+    text = " ".join(plans.out.split())
+    assert "at least 1 must run" in text
+    assert "y could with maxModelLen 4224 (m-y)" in text
+    assert "x: LongerThanMaxModelLen" in text
 
 
 @pytest.mark.parametrize(

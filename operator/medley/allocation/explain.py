@@ -61,12 +61,16 @@ class UnusedVariant:
 
 @dataclass(frozen=True, slots=True)
 class UsedVariant:
-    """A variant with replicas. `costs_more_per_hour`: $ by which the cheapest plan without it is dearer.
+    """A variant with replicas.
 
-    None: no plan without it carries as much, or its floor keeps it.
+    Attributes:
+        floor: replicas that there must be, or must be for now.
+        costs_more_per_hour: $ by which the cheapest plan without it is dearer; None: no plan without it carries as
+            much, or its floor keeps it.
     """
 
     variant: str
+    floor: int
     costs_more_per_hour: float | None
 
 
@@ -151,7 +155,8 @@ class _Asking:
     def used(self, number: int) -> UsedVariant:
         variant = self._problem.variants[number]
         plan = None if variant.floor else self._with(number, replace(variant, max_replicas=0))
-        return UsedVariant(variant.name, None if plan is None else plan.cost_per_hour - self._exact.cost_per_hour)
+        more = None if plan is None else plan.cost_per_hour - self._exact.cost_per_hour
+        return UsedVariant(variant.name, variant.floor, more)
 
     def next_best(self) -> Alternative | None:
         """Any plan that is not this one with more replicas has fewer of some variant; so each is given one fewer."""

@@ -46,7 +46,10 @@ def explanation_object(
         "bestSingleGpu": exact.best_single_gpu,
         "servedFraction": exact.served_fraction,
         "limits": [_limit_object(value) for value in made.limits],
-        "used": [{"variant": one.variant, "costsMorePerHour": one.costs_more_per_hour} for one in made.used],
+        "used": [
+            {"variant": one.variant, "floor": one.floor, "costsMorePerHour": one.costs_more_per_hour}
+            for one in made.used
+        ],
         "unused": [
             {
                 "variant": one.variant,
@@ -109,13 +112,12 @@ def print_explanation(one: dict[str, Any], console: Console) -> None:
         f"  demand: {one['ratePerSecond']:.4g} req/s × {one['demandFactor']:.3g}, routing {one['routing']}; "
         f"proved: no plan costs less than {one['lowerBoundPerHour']:.4f} $/h (gap {one['gap']:.2%})"
     )
-    without = {used["variant"]: used["costsMorePerHour"] for used in one["used"]}
-    for variant in one["replicas"]:
+    for used in one["used"]:
+        variant = used["variant"]
         share = share_text(one["inputEdges"], one["shares"].get(variant, []))
-        more = without[variant]
-        lost = "no plan without it carries as much" if more is None else f"without it {more:+.4f} $/h"
         console.print(
-            f"  {variant} gets {share}; planned at {one['derating'][variant]:.0%} of its profile's rates; {lost}"
+            f"  {variant} gets {share}; planned at {one['derating'][variant]:.0%} of its profile's rates; "
+            f"{_without_text(used)}"
         )
     if one["bestSingleCostPerHour"] is not None:
         console.print(f"  best single GPU type: {one['bestSingleGpu']}, {one['bestSingleCostPerHour']:.4f} $/h")
@@ -141,6 +143,12 @@ def print_explanation(one: dict[str, Any], console: Console) -> None:
             console.print(f"    {row['variant']}: {', '.join([row['reason'], *row['limits']])}")
     for message in one["messages"]:
         console.print(f"  note: {message}")
+
+
+def _without_text(used: dict[str, Any]) -> str:
+    if used["costsMorePerHour"] is not None:
+        return f"without it {used['costsMorePerHour']:+.4f} $/h"
+    return f"at least {used['floor']} must run" if used["floor"] else "no plan without it carries as much"
 
 
 def _mix_text(replicas: dict[str, int]) -> str:
@@ -183,12 +191,14 @@ def _print_otherwise(one: dict[str, Any], console: Console) -> None:
     for item in one["otherwise"]:
         mode = item["what"].removeprefix("Routing")
         text = OTHERWISE.get(item["what"], f"routing {mode}" + (" (as planned)" if mode == one["routing"] else ""))
+        cost = item["costPerHour"]
+        if cost is None:
+            table.add_row(text, "-", "no plan", "")
+            continue
         replicas = _mix_text(item["replicas"])
         if item["servedFraction"] < 1.0 - SAME:
             replicas += f", serving {item['servedFraction']:.0%}"
         if left_out := item["unservedSizes"] - len(one["unserved"]):
             replicas += f", {abs(left_out)} sizes {'more' if left_out > 0 else 'fewer'} left out"
-        cost = item["costPerHour"]
-        cells = ["-", "no plan"] if cost is None else [f"{cost:.4f}", f"{-item['savesPerHour'] + 0.0:+.4f}"]
-        table.add_row(text, *cells, replicas)
+        table.add_row(text, f"{cost:.4f}", f"{-item['savesPerHour'] + 0.0:+.4f}", replicas)
     console.print(table)
