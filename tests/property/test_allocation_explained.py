@@ -170,3 +170,11 @@ def test_limits_are_worth_the_difference_of_fresh_plans() -> None:
                 else:
                     assert abs(saved) <= 1e-3 + 1e-9, (seed, limit.name)
     assert worth > 20
+
+
+def test_plans_that_the_time_limit_ended_are_said_to_be_uncertain() -> None:
+    problems = [random_problem(random.Random(seed)) for seed in range(1100, 1112)]
+    hurried = Options(relative_gap=0.0, time_limit_s=1e-9)
+    gaps = [(explain(problem, hurried).unsolved_part, explain(problem, EXACT).unsolved_part) for problem in problems]
+    assert any(in_a_hurry > 0.0 for in_a_hurry, _ in gaps)
+    assert all(in_the_end == 0.0 for _, in_the_end in gaps)

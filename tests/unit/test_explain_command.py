@@ -110,7 +110,7 @@ def test_the_limit_that_forbids_a_plan_with_a_variant_is_named(plans: Plans) -> 
     one = explained(plans, pool(), pool("y", price="2"), profile(), profile("y"), asked)
     [unused] = one["unused"]
     assert (unused["variant"], unused["reason"]) == ("y", "Impossible")
-    assert "scaling.maxHourlyCost" in unused["detail"]
+    assert unused["detail"] == "no plan with it keeps scaling.maxHourlyCost"
 
 
 def test_a_variant_that_is_steered_in_company_says_so(plans: Plans) -> None:

@@ -6,7 +6,6 @@ of some milliseconds per question, so it is done on demand and never in the oper
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -16,12 +15,13 @@ import numpy as np
 from medley.allocation.backends.answer import Options
 from medley.allocation.coverage import coverage
 from medley.allocation.limit_values import CENT, LimitValue, Solve, limit_values, limits_of, with_variant
-from medley.allocation.problem import Allocation, Problem, Variant
+from medley.allocation.problem import Allocation, Outcome, Problem, Variant
 from medley.allocation.routing import steer
 from medley.allocation.solve import allocate
 from medley.model.objects import RoutingMode
 
-EXACT = Options(relative_gap=0.0, time_limit_s=5.0)
+EXACT = Options(relative_gap=0.0, time_limit_s=2.0)
+"""Some dozen plans are asked for: on the hardest problems, more time each would keep people waiting for minutes."""
 
 FAR = 1_000_000
 """Steps by which a limit is loosened to see whether it is the one that keeps a plan from existing."""
@@ -102,6 +102,8 @@ class Explanation:
         next_best: the cheapest plan with other counts that carries as much, and is not this one with more replicas.
         turned_down: the cheaper mix that does not save enough.
         otherwise: without headroom, at the profiles' full rates, and under each routing mode.
+        unsolved_part: of its cost, what a plan that the time limit ended might at most be cheaper by; differences below
+            it are not certain. 0: every plan was solved to the end.
     """
 
     exact: Allocation
@@ -111,16 +113,23 @@ class Explanation:
     next_best: Alternative | None
     turned_down: Alternative | None
     otherwise: tuple[Otherwise, ...]
+    unsolved_part: float = 0.0
 
 
 def explain(problem: Problem, options: Options = EXACT) -> Explanation:
     """Explain the plan of a problem; the cost of change is left out, so that figures are of the plans themselves."""
     problem = replace(problem, change_cost=0.0)
-    solve: Solve = functools.cache(lambda asked: allocate(asked, options))
+    plans: dict[Problem, Allocation] = {}
+
+    def solve(asked: Problem) -> Allocation:
+        if asked not in plans:
+            plans[asked] = allocate(asked, options)
+        return plans[asked]
+
     exact = solve(problem)
     asking = _Asking(problem, exact, solve)
     in_use = {name for name, count in exact.replicas if count}
-    return Explanation(
+    made = Explanation(
         exact,
         limit_values(problem, exact, solve),
         tuple(asking.used(number) for number, v in enumerate(problem.variants) if v.name in in_use),
@@ -129,6 +138,12 @@ def explain(problem: Problem, options: Options = EXACT) -> Explanation:
         asking.turned_down(),
         tuple(Otherwise(what, solve(asked)) for what, asked in variations(problem)),
     )
+    unsolved = [
+        1.0 - plan.lower_bound_per_hour / plan.cost_per_hour
+        for plan in plans.values()
+        if plan.outcome in (Outcome.INCUMBENT, Outcome.FALLBACK) and plan.cost_per_hour > 0.0
+    ]
+    return replace(made, unsolved_part=max(unsolved, default=0.0))
 
 
 def variations(problem: Problem) -> Iterator[tuple[str, Problem]]:
@@ -223,11 +238,13 @@ class _Asking:
 
     def _in_the_way(self, number: int) -> str:
         """The limits of which each alone keeps a plan with the variant from existing."""
-        forced = with_variant(self._problem, number, replace(self._problem.variants[number], min_replicas=1))
+        variant = self._problem.variants[number]
+        forced = with_variant(self._problem, number, replace(variant, min_replicas=1))
         found = [
             limit.name
             for limit in limits_of(forced)
-            if not self._worse(loosened := limit.loosened(FAR), self._solve(loosened))
+            if limit.name != f"{variant.name} minReplicas"
+            and not self._worse(loosened := limit.loosened(FAR), self._solve(loosened))
         ]
         return " or ".join(found) or "the limits"
 

@@ -62,6 +62,7 @@ def explanation_object(
         "nextBest": _alternative_object(made.next_best),
         "turnedDown": _alternative_object(made.turned_down),
         "otherwise": [_otherwise_object(one, exact) for one in made.otherwise],
+        "unsolvedPart": made.unsolved_part,
         "unserved": [diagnosis_object(one) for one in found],
         "messages": list(exact.messages),
     }
@@ -106,6 +107,11 @@ def print_explanation(one: dict[str, Any], console: Console) -> None:
     console.print(
         f"[bold]{one['namespace']}/{one['name']}[/bold]: {_mix_text(one['replicas'])} for {one['costPerHour']:.4f} $/h"
     )
+    if one["unsolvedPart"]:
+        console.print(
+            "  not all plans below were solved to the end: "
+            f"differences up to {one['unsolvedPart']:.1%} of the cost are not certain"
+        )
     if one["besideOthers"]:
         console.print("  beside what the other services use: their nodes are paid for, and their limits used up")
     console.print(
