@@ -492,3 +492,20 @@ def test_problems_of_a_snapshot_are_those_of_its_services() -> None:
     assert sorted(key.name for key in found) == ["chat", "other"]
     # The one that acts takes its replicas first; the one that watches is explained beside them.
     assert dict(found)[next(key for key in found if key.name == "other")][1].supplies[0].nodes_left is None
+
+
+def test_a_recorded_decision_is_explained(plans: Plans) -> None:
+    from medley.api.snapshot_file import Record, dump
+    from medley.cycle.decide import decide
+    from medley.cycle.snapshot import Settings, Snapshot
+
+    resources = parse([pool(limits={"nodes": 2}), pool("y", price="3.00"), profile(), profile("y"),
+                       service(pools=["x", "y"], mode="Observe")])  # fmt: skip
+    snapshot = Snapshot(0.0, Settings(), resources.services, resources.pools, resources.profiles)
+    path = plans.directory / "cycle.json"
+    path.write_text(dump(Record(snapshot, decide(snapshot))))
+    assert plans.run("--snapshot", str(path), "-o", "json", command="explain") == 0
+    [one] = plans.json()["services"]
+    assert one["replicas"] == {"x": 2, "y": 2}
+    assert [limit["limit"] for limit in one["limits"]] == ["pool x limits.nodes"]
+    assert {item["what"]: item["costPerHour"] for item in one["otherwise"]}["WithoutHeadroom"] == pytest.approx(8.0)
