@@ -380,6 +380,22 @@ def test_a_larger_replica_says_what_nodes_it_needs(plans: Plans, gpus: int, reme
     assert found["remedy"] == remedy
 
 
+@pytest.mark.parametrize(
+    ("longest", "says"), [(1024, "x could with maxModelLen 2176 (m-x)"), (None, "Loosen spec.slo")]
+)
+def test_the_condition_says_what_would_serve_the_size(longest: int | None, says: str) -> None:
+    from medley.cycle.decide import decide
+    from medley.cycle.snapshot import Settings, Snapshot
+
+    sizes = TWO_SIZES if longest else {"static": {"points": [point(), point(1.0, 100_000)]}}
+    resources = parse([pool(), profile(), service(model={"name": "m", "maxModelLen": longest}, workload=sizes)])
+    snapshot = Snapshot(0.0, Settings(), resources.services, resources.pools, resources.profiles)
+    [decision] = decide(snapshot).services
+    [found] = [finding for finding in decision.findings if finding.reason == "SizesUnserved"]
+    assert says in found.message
+    assert found.message.count("Loosen") == (longest is None)
+
+
 def test_replicas_of_several_nodes_alone_in_a_pool_are_planned(plans: Plans) -> None:
     wide = profile()
     wide["spec"]["key"]["tensorParallelSize"] = 2
