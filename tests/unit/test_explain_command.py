@@ -323,7 +323,7 @@ def test_a_size_that_cannot_be_kept_apart_names_the_routing_that_could(plans: Pl
     assert {row["variant"]: row["reason"] for row in found["variants"]} == {
         "x": "ProfileSaysZero", "y": "SteeredInCompany"
     }  # fmt: skip
-    assert found["remedy"] == "y could with routing.mode InputRange"
+    assert found["remedy"] == "y could with routing InputRange"
 
 
 @pytest.mark.parametrize(

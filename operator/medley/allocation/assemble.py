@@ -42,6 +42,11 @@ def variant_name(spec: VariantSpec, capacity_type: CapacityType) -> str:
     return f"{spec.pool}{size}{flags}{'-spot' if capacity_type is CapacityType.SPOT else ''}"
 
 
+def profile_key(service: Service, spec: VariantSpec, gpu: str) -> ProfileKey:
+    """What the profile of a variant is of."""
+    return ProfileKey(service.model_name, gpu, spec.tensor_parallel_size, flags=spec.flags)
+
+
 def latency_target(slo: Slo) -> LatencyTarget:
     """The objectives as profiles take them."""
     return LatencyTarget(slo.tpot_ms, slo.ttft_ms, slo.percentile)
@@ -91,7 +96,7 @@ def assemble(
                 )
             )
             continue
-        key = ProfileKey(service.model_name, pool.gpu, spec.tensor_parallel_size, flags=spec.flags)
+        key = profile_key(service, spec, pool.gpu)
         profile = profiles.get(key)
         if profile is None:
             profile, said = _estimated(service, key, profiles, field)

@@ -13,7 +13,14 @@ from enum import StrEnum
 
 import numpy as np
 
-from medley.allocation.assemble import assembled_variant, chain_refusal, latency_target, supply_of, variant_name
+from medley.allocation.assemble import (
+    assembled_variant,
+    chain_refusal,
+    latency_target,
+    profile_key,
+    supply_of,
+    variant_name,
+)
 from medley.allocation.problem import Barrier, Problem, Supply, Unserved, Variant
 from medley.allocation.remedy import Asked, Remedy, profile_of, remedies
 from medley.allocation.routing import line_of, steer
@@ -134,18 +141,18 @@ class _Asking:
             for offering in pools[spec.pool].offerings
             if (name := variant_name(spec, offering.capacity_type)) not in known
         ]
-
         self._kinds = {variant.name: variant.capacity_type for variant in problem.variants}
         self._kinds |= {listed.name: listed.capacity_type for listed in self._left_out}
 
     def diagnosis(self, unserved: Unserved) -> Diagnosis:
         problem, bucket = self._problem, unserved.bucket
         number = problem.buckets.index(bucket)
-        rows = [(self._row(variant, number), variant.pool) for variant in problem.variants]
-        rows += [(self._left_out_row(listed, bucket), listed.pool.name) for listed in self._left_out]
+        variants = (
+            *(self._row(variant, number) for variant in problem.variants),
+            *(self._left_out_row(listed, bucket) for listed in self._left_out),
+        )
         total = sum(one.rate_rps for one in problem.buckets)
         share = bucket.rate_rps / total if total > 0 else 0.0
-        variants = tuple(row for row, _ in rows)
         line = self._line(number)
         able = [row for row in variants if row.needs]
         for row in sorted(able, key=lambda row: min(need.loosening(self._target) for need in row.needs)):
@@ -260,8 +267,7 @@ class _Asking:
         """With what it could not serve before: looser objectives take nothing away from what it could."""
         if variant.spec is None:
             return variant
-        key = ProfileKey(service.model_name, variant.gpu, variant.tensor_parallel_size, flags=variant.spec.flags)
-        profile = profile_of(key, self._profiles)
+        profile = profile_of(profile_key(service, variant.spec, variant.gpu), self._profiles)
         if profile is None:
             return variant
         rates = tuple(
@@ -277,9 +283,7 @@ class _Asking:
         joining = [*self._left_out, *self._larger(name, need)]
         workload = Workload(Knowledge.VALUE, line.buckets, line.input_edges)
         for listed in joining:
-            key = ProfileKey(
-                service.model_name, listed.pool.gpu, listed.spec.tensor_parallel_size, flags=listed.spec.flags
-            )
+            key = profile_key(service, listed.spec, listed.pool.gpu)
             profile = profile_of(key, self._profiles)
             refused = profile is None or profile.refusal(target) is not None
             guessed = key not in self._profiles and service.mode is Mode.AUTO and not service.allow_estimated_profiles

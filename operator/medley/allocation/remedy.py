@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from medley.allocation.assemble import chain_refusal
+from medley.allocation.assemble import chain_refusal, profile_key
 from medley.allocation.problem import Barrier
 from medley.model.objects import Mode, Pool, RoutingMode, Service, VariantSpec
 from medley.model.workload import Size
@@ -74,7 +74,7 @@ class Remedy:
 
     @property
     def text(self) -> str:
-        """In words, as in "timePerOutputTokenMs 69.3 and routing.mode Full (estimate)"."""
+        """In words, as in "timePerOutputTokenMs 69.3 and routing Full (estimate)"."""
         parts = [
             f"{name} {value:g}"
             for name, value in (
@@ -94,7 +94,7 @@ class Remedy:
             parts.append(f"tensorParallelSize {self.tensor_parallel_size} ({node} a replica)")
         parts += [_limit_text(limit) for limit in self.limits]
         parts += ["allowEstimatedProfiles"] if self.estimates else []
-        parts += [f"routing.mode {self.routing}"] if self.routing is not None else []
+        parts += [f"routing {self.routing}"] if self.routing is not None else []
         return " and ".join(parts) + (f" ({self.by})" if self.by else "")
 
 
@@ -119,8 +119,7 @@ class Asked:
     @property
     def key(self) -> ProfileKey:
         """Of the variant's profile."""
-        spec = self.spec
-        return ProfileKey(self.service.model_name, self.pool.gpu, spec.tensor_parallel_size, flags=spec.flags)
+        return profile_key(self.service, self.spec, self.pool.gpu)
 
 
 def profile_of(key: ProfileKey, profiles: Mapping[ProfileKey, Profile]) -> Profile | None:
