@@ -15,6 +15,7 @@ import pytest
 from allocation_problems import carries, cost_of, enumerated_optimum, random_problem
 from medley.allocation.backends.answer import Backend, Options, SolveStatus
 from medley.allocation.backends.milp import solve
+from medley.allocation.bill import Bill
 from medley.allocation.problem import Outcome, Problem
 from medley.allocation.routing import steer
 from medley.allocation.solve import allocate
@@ -65,6 +66,24 @@ def compared_with_enumeration(seed: int) -> bool | None:
     assert best is not None, seed
     assert math.isclose(made.cost_per_hour, best, rel_tol=1e-6, abs_tol=1e-6), (seed, made.cost_per_hour, best)
     return True
+
+
+def test_the_bill_breaks_and_costs_what_the_design_says() -> None:
+    ruled_out = broken = 0
+    for seed in range(300):
+        rng = random.Random(seed)
+        problem = random_problem(rng)
+        bill = Bill(problem)
+        for _ in range(8):
+            counts = tuple(rng.choice([0, 0, 1, 2, 5, 9]) for _ in problem.variants)
+            judged, cost = bill.judged(counts), cost_of(problem, counts)
+            assert (judged is None) == (cost is None) == bool(bill.broken(counts)), (seed, counts)
+            broken += judged is None
+            ruled_out += any("maxSpotPercent" in text for text in bill.broken(counts))
+            if cost is not None:
+                assert math.isclose(bill.cost_per_hour(counts), cost, rel_tol=1e-9, abs_tol=1e-9)
+    assert ruled_out > 20
+    assert 300 < broken < 2100
 
 
 def test_highs_and_cbc_find_the_same_cost() -> None:

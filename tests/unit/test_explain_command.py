@@ -10,11 +10,12 @@ from medley.allocation.assemble import assemble, latency_target
 from medley.allocation.diagnose import diagnose
 from medley.allocation.routing import steer
 from medley.api.convert import parse
+from medley.cli.cost_chart import HALVINGS, POINTS, SPAN, costs_over_rate, treads
 from medley.cycle.decide import problems_left
 from medley.model.objects import RoutingMode
 from medley.profiles.latency import LatencyTarget
 from medley.workload.known import from_points
-from plans import NEED, Json, Manifest, Plans, point, pool, profile, service
+from plans import NEED, RATE, Json, Manifest, Plans, point, pool, profile, service
 
 
 @pytest.fixture
@@ -57,7 +58,107 @@ def test_an_unused_variant_and_the_next_best_plan_cost_what_a_plan_with_them_cos
     assert unused["variant"] == "y"
     assert unused["reason"] == "Dearer"
     assert unused["costsMorePerHour"] == pytest.approx(0.5)
-    assert one["nextBest"] == {"replicas": {"y": 4}, "costPerHour": pytest.approx(6.0)}
+    assert one["nextBest"] == {"replicas": {"x": 3, "y": 1}, "costPerHour": pytest.approx(4.5)}
+    assert one["used"] == [{"variant": "x", "floor": 0, "costsMorePerHour": pytest.approx(2.0)}]
+
+
+MIX = [pool(limits={"nodes": 3}), pool("y", price="1.02"), profile(), profile("y")]
+"""4 replicas are needed: 3 x and 1 y cost $4.02, 4 y alone $4.08. The mix saves 1.5 %, less than the 3 % it has to."""
+
+
+def test_a_mix_that_saves_too_little_is_said_to_be_turned_down(plans: Plans) -> None:
+    one = explained(plans, *MIX, service(pools=["x", "y"]))
+    assert one["replicas"] == {"y": 4}
+    [unused] = one["unused"]
+    assert (unused["variant"], unused["reason"]) == ("x", "TurnedDown")
+    assert unused["costsMorePerHour"] == pytest.approx(-0.06)
+    assert "save 0.0600 $/h (1.5%), not more than scaling.minMixSavingPercent 3" in unused["detail"]
+    assert one["turnedDown"] == {"replicas": {"x": 3, "y": 1}, "costPerHour": pytest.approx(4.02)}
+    values = {value["limit"]: value["savesPerHour"] for value in one["limits"]}
+    # One x more would make it alone: 4 x for $4.
+    assert values == {
+        "pool x limits.nodes": pytest.approx(0.08),
+        "scaling.minMixSavingPercent": pytest.approx(0.06),
+    }
+    took = explained(plans, *MIX, service(pools=["x", "y"], scaling={"minMixSavingPercent": 1}))
+    assert took["replicas"] == {"x": 3, "y": 1}
+    assert took["turnedDown"] is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        ({"variants": [{"pool": "x"}, {"pool": "y", "maxReplicas": 0}]}, "y maxReplicas (lacks 1 replica)"),
+        ({"pools": ["x", "none"]}, "pool none limits.nodes (lacks 1 node)"),
+        ({"pools": ["x", "spot"], "scaling": {"maxSpotPercent": 0}}, "scaling.maxSpotPercent (lacks 1 percent)"),
+    ],
+)
+def test_the_limit_that_leaves_no_room_is_named(plans: Plans, limits: Json, says: str) -> None:
+    spot = pool("spot", offerings=[{"capacityType": "Spot", "pricePerNodeHour": "0.1"}])
+    pools = [pool(), pool("y"), pool("none", limits={"nodes": 0}), spot]
+    asked = service(**limits)
+    if "variants" in limits:
+        del asked["spec"]["pools"]
+    one = explained(plans, *pools, *(profile(name) for name in ("x", "y", "none", "spot")), asked)
+    [unused] = one["unused"]
+    assert unused["reason"] == "NoRoom"
+    assert says in unused["detail"]
+
+
+def test_the_limit_that_forbids_a_plan_with_a_variant_is_named(plans: Plans) -> None:
+    asked = service(pools=["x", "y"], scaling={"maxHourlyCost": "4"})
+    one = explained(plans, pool(), pool("y", price="2"), profile(), profile("y"), asked)
+    [unused] = one["unused"]
+    assert (unused["variant"], unused["reason"]) == ("y", "Impossible")
+    assert unused["detail"] == "no plan with it keeps scaling.maxHourlyCost"
+
+
+def test_a_variant_that_is_steered_in_company_says_so(plans: Plans) -> None:
+    short = profile("y")
+    short["spec"]["maxThroughput"]["requestsPerSecond"] = [[9.1, 3.0], [7.2, 2.6], [0, 0]]
+    asked = service(pools=["x", "y"], workload={"static": {"points": [point(), point(1.0, 2048)]}})
+    one = explained(plans, pool(), pool("y"), profile(), short, asked)
+    [unused] = one["unused"]
+    assert (unused["variant"], unused["reason"]) == ("y", "SteeredInCompany")
+    assert "1 of 2 sizes, and routing Service" in unused["detail"]
+
+
+def test_a_floor_costs_what_a_plan_with_less_of_it_saves(plans: Plans) -> None:
+    one = explained(plans, pool(), profile(), service(scaling={"minReplicas": 6}))
+    [limit] = one["limits"]
+    assert (limit["limit"], limit["unit"]) == ("scaling.minReplicas", "replica less")
+    assert limit["savesPerHour"] == pytest.approx(1.0)
+    assert limit["savesPerHourWith10"] == pytest.approx(2.0)  # 4 are needed
+
+
+def test_a_looser_limit_that_serves_more_says_what_that_costs(plans: Plans) -> None:
+    short = profile()
+    short["spec"]["maxThroughput"]["requestsPerSecond"] = [[9.1, 3.0], [7.2, 2.6], [0, 0]]
+    asked = service(
+        pools=["x", "y"], routing={"mode": "InputRange"},
+        workload={"static": {"points": [point(), point(1.0, 2048)]}},
+    )  # fmt: skip
+    one = explained(plans, pool(), pool("y", price="2", limits={"nodes": 0}), short, profile("y"), asked)
+    assert one["replicas"] == {"x": 4}
+    [limit] = one["limits"]
+    assert limit["limit"] == "pool y limits.nodes"
+    assert limit["savesPerHour"] == pytest.approx(-1.0)  # 3 x and 1 y, which has room for some of the short ones
+    assert limit["servesMore"] == pytest.approx(1 / 21)
+
+
+def test_margins_and_routing_cost_what_plans_without_them_cost(plans: Plans) -> None:
+    one = explained(plans, pool(), profile(), service(rate=18.0))
+    # 18 / 6.48 = 2.8; with headroom 3.06; at the full rates 19.8 / 7.2 = 2.75.
+    assert one["costPerHour"] == pytest.approx(4.0)
+    costs = {item["what"]: (item["costPerHour"], item["savesPerHour"]) for item in one["otherwise"]}
+    assert costs == {
+        "WithoutHeadroom": (3.0, 1.0),
+        "FullRates": (3.0, 1.0),
+        "RoutingService": (4.0, 0.0),
+        "RoutingWeighted": (4.0, 0.0),
+        "RoutingInputRange": (4.0, 0.0),
+        "RoutingFull": (4.0, 0.0),
+    }
 
 
 def test_a_variant_that_cannot_serve_says_why(plans: Plans) -> None:
@@ -68,6 +169,7 @@ def test_a_variant_that_cannot_serve_says_why(plans: Plans) -> None:
     assert (unused["variant"], unused["reason"]) == ("y", "CannotServe")
     assert "ProfileSaysZero" in unused["detail"]
     assert one["nextBest"] is None
+    assert one["used"] == [{"variant": "x", "floor": 0, "costsMorePerHour": None}]
 
 
 def test_text_names_limits_and_unused_variants(plans: Plans) -> None:
@@ -75,7 +177,24 @@ def test_text_names_limits_and_unused_variants(plans: Plans) -> None:
     plans.run("-f", plans.file("all.yaml", *manifests, service(pools=["x", "y"])), command="explain")
     assert "2 x + 2 y for 8.0000 $/h" in plans.out
     assert "saves 2.0000 $/h" in plans.out
+    assert "without headroom" in plans.out
+    assert "routing InputRange" in plans.out
     assert plans.code == 0
+
+
+def test_text_says_what_keeps_a_variant_and_what_would_serve_a_size(plans: Plans) -> None:
+    asked = service(
+        variants=[{"pool": "x", "minReplicas": 1}, {"pool": "y"}], routing={"mode": "Full"},
+        workload={"static": {"points": [point(), point(1.0, 4096)]}}, model={"name": "m", "maxModelLen": 4000},
+    )  # fmt: skip
+    del asked["spec"]["pools"]
+    longer = profile("y")
+    longer["spec"]["maxThroughput"]["inputTokens"] = [128, 512, 8192]
+    plans.run("-f", plans.file("all.yaml", *MIX[:2], profile(), longer, asked), command="explain")
+    text = " ".join(plans.out.split())
+    assert "at least 1 must run" in text
+    assert "y could with maxModelLen 4224 (m-y)" in text
+    assert "x: LongerThanMaxModelLen" in text
 
 
 @pytest.mark.parametrize(
@@ -134,27 +253,32 @@ def test_the_objective_that_is_named_is_the_tightest_that_works(slo: Json) -> No
     [row] = item.variants
     if row.reason != "TimePerOutputTokenAtBatch1":
         pytest.fail(f"the size was to fail by its time per output token, not by {row.reason}")
-    assert row.tpot_ms > said["target"].tpot_ms
+    tpot_ms = row.needs[0].tpot_ms
+    assert tpot_ms > said["target"].tpot_ms
     size = item.unserved.bucket.size
 
     def rate(tpot_ms: float) -> float:
         target = LatencyTarget(tpot_ms, said["target"].ttft_ms, said["target"].percentile)
         return float(made.max_throughput(size, target, None).rate_rps)  # type: ignore[attr-defined]
 
-    assert rate(row.tpot_ms) > 0
-    assert rate(row.tpot_ms * 0.98) == 0
-    assert item.nearest is row
-    assert "timePerOutputTokenMs" in row.remedy
+    # Where the very first request fits, a replica carries next to nothing; a twentieth of all it can is asked.
+    assert rate(tpot_ms) >= 0.05 * rate(600_000.0)
+    assert rate(tpot_ms * 0.98) < 0.05 * rate(600_000.0)
+    assert item.nearest == row.variant
+    assert f"l4 could with timePerOutputTokenMs {tpot_ms:g} (estimate)" in item.remedy
 
 
 def test_a_first_token_that_comes_too_late_names_the_time_and_the_larger_replica() -> None:
     said, made = diagnosed({"timePerOutputTokenMs": 120, "timeToFirstTokenMs": 1500}, 8192, 64)
     [row] = said["found"]["8192/64"].variants
     assert row.reason == "TimeToFirstToken"
-    assert row.ttft_ms is not None
-    assert row.ttft_ms > 1500
-    assert row.tensor_parallel_size in (2, 4, 8)
-    target = LatencyTarget(120.0, row.ttft_ms * 0.98, said["target"].percentile)
+    looser, larger = row.needs
+    assert looser.ttft_ms is not None
+    assert looser.ttft_ms > 1500
+    # A node of the pool has one GPU: the larger replica needs other nodes.
+    assert larger.tensor_parallel_size is None
+    assert larger.node_gpus in (2, 4, 8)
+    target = LatencyTarget(120.0, looser.ttft_ms * 0.98, said["target"].percentile)
     size = said["found"]["8192/64"].unserved.bucket.size
     assert made.max_throughput(size, target, None).rate_rps == 0  # type: ignore[attr-defined]
 
@@ -169,6 +293,115 @@ def test_plan_says_what_would_serve_a_size(plans: Plans) -> None:
     assert [row["variant"] for row in unserved["variants"]] == ["x"]
     assert unserved["variants"][0]["reason"] == "OutsideProfileGrid"
     assert unserved["remedy"] == ""
+
+
+def unserved_of(plans: Plans, *manifests: Manifest) -> Json:
+    """The only size that is left out."""
+    [found] = plans.one(*manifests)["unserved"]
+    result: Json = found
+    return result
+
+
+NO_LONG = [[9.1, 3.0], [7.2, 2.6], [0, 0]]
+TWO_SIZES = {"static": {"points": [point(), point(1.0, 2048)]}}
+
+
+def test_a_size_longer_than_the_model_takes_names_the_length(plans: Plans) -> None:
+    asked = service(model={"name": "m", "maxModelLen": 1024}, workload=TWO_SIZES)
+    found = unserved_of(plans, pool(), profile(), asked)
+    assert found["variants"][0]["reason"] == "LongerThanMaxModelLen"
+    assert found["remedy"] == "x could with maxModelLen 2176 (m-x)"
+
+
+def test_a_size_that_cannot_be_kept_apart_names_the_routing_that_could(plans: Plans) -> None:
+    # x serves only short prompts, y only long ones: nobody serves both, and Service sends both everywhere.
+    short, long = profile(), profile("y")
+    short["spec"]["maxThroughput"]["requestsPerSecond"] = NO_LONG
+    long["spec"]["maxThroughput"].update(inputTokens=[1024, 2048], requestsPerSecond=[[0, 0], [3.0, 2.0]])
+    asked = service(pools=["x", "y"], workload=TWO_SIZES)
+    found = unserved_of(plans, pool(), pool("y"), short, long, asked)
+    assert {row["variant"]: row["reason"] for row in found["variants"]} == {
+        "x": "ProfileSaysZero", "y": "SteeredInCompany"
+    }  # fmt: skip
+    assert found["remedy"] == "y could with routing InputRange"
+
+
+@pytest.mark.parametrize(
+    ("limits", "remedy"),
+    [
+        ({"variants": [{"pool": "x"}, {"pool": "y", "maxReplicas": 0}]}, "y could with y maxReplicas 1"),
+        ({"pools": ["x", "none"]}, "none could with 1 more node (pool none limits.nodes)"),
+        (
+            {"pools": ["x", "spot"], "scaling": {"maxSpotPercent": 0}},
+            "spot-spot could with scaling.maxSpotPercent 5",  # 1 of 21 req/s
+        ),
+    ],
+)
+def test_a_size_kept_out_by_a_limit_names_it(plans: Plans, limits: Json, remedy: str) -> None:
+    short = profile()
+    short["spec"]["maxThroughput"]["requestsPerSecond"] = NO_LONG
+    spot = pool("spot", offerings=[{"capacityType": "Spot", "pricePerNodeHour": "0.1"}])
+    pools = [pool(), pool("y"), pool("none", limits={"nodes": 0}), spot]
+    asked = service(**limits, routing={"mode": "InputRange"}, workload=TWO_SIZES)
+    if "variants" in limits:
+        del asked["spec"]["pools"]
+    found = unserved_of(plans, *pools, short, *(profile(name) for name in ("y", "none", "spot")), asked)
+    assert found["variants"][1]["reason"] == "NoRoom"
+    assert found["remedy"] == remedy
+
+
+def test_a_variant_that_was_left_out_is_asked_too(plans: Plans) -> None:
+    # The grid of y was made for 200 ms, looser than the 120 ms asked for: y is left out of the plan.
+    short, loose = profile(), profile("y")
+    short["spec"]["maxThroughput"]["requestsPerSecond"] = NO_LONG
+    loose["spec"]["maxThroughput"]["slo"]["timePerOutputTokenMs"] = 200
+    asked = service(pools=["x", "y"], routing={"mode": "InputRange"}, workload=TWO_SIZES)
+    found = unserved_of(plans, pool(), pool("y"), short, loose, asked)
+    assert found["variants"][1] == {
+        "variant": "y", "reason": "NoProfile", "limits": [], "needs": found["remedies"]
+    }  # fmt: skip
+    assert found["remedy"] == "y could with timePerOutputTokenMs 200 (m-y)"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "remedy"),
+    [
+        (1, "x could with nodes of 2 GPUs in another pool and tensorParallelSize 2 (m-x2)"),
+        (2, "x could with tensorParallelSize 2 (a whole node a replica) (m-x2)"),
+        (8, "x could with tensorParallelSize 2 (2 of 8 GPUs a replica) (m-x2)"),
+    ],
+)
+def test_a_larger_replica_says_what_nodes_it_needs(plans: Plans, gpus: int, remedy: str) -> None:
+    short, larger = profile(), profile()
+    short["spec"]["maxThroughput"]["requestsPerSecond"] = NO_LONG
+    larger["metadata"]["name"] = "m-x2"
+    larger["spec"]["key"]["tensorParallelSize"] = 2
+    found = unserved_of(plans, pool(gpus_per_node=gpus), short, larger, service(workload=TWO_SIZES))
+    assert found["remedy"] == remedy
+
+
+@pytest.mark.parametrize(
+    ("longest", "says"), [(1024, "x could with maxModelLen 2176 (m-x)"), (None, "Loosen spec.slo")]
+)
+def test_the_condition_says_what_would_serve_the_size(longest: int | None, says: str) -> None:
+    from medley.cycle.decide import decide
+    from medley.cycle.snapshot import Settings, Snapshot
+
+    sizes = TWO_SIZES if longest else {"static": {"points": [point(), point(1.0, 100_000)]}}
+    resources = parse([pool(), profile(), service(model={"name": "m", "maxModelLen": longest}, workload=sizes)])
+    snapshot = Snapshot(0.0, Settings(), resources.services, resources.pools, resources.profiles)
+    [decision] = decide(snapshot).services
+    [found] = [finding for finding in decision.findings if finding.reason == "SizesUnserved"]
+    assert says in found.message
+    assert found.message.count("Loosen") == (longest is None)
+
+
+def test_replicas_of_several_nodes_alone_in_a_pool_are_planned(plans: Plans) -> None:
+    wide = profile()
+    wide["spec"]["key"]["tensorParallelSize"] = 2
+    asked = service(variants=[{"pool": "x", "tensorParallelSize": 2}])
+    del asked["spec"]["pools"]
+    assert plans.one(pool(), wide, asked)["nodes"] == {"x": 8}
 
 
 # What if
@@ -242,6 +475,24 @@ def test_a_chart_is_a_picture(plans: Plans) -> None:
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
+def test_steps_of_the_chart_are_where_one_more_replica_is_needed() -> None:
+    resources = parse([pool(), profile(), service()])
+    assembled = assemble(
+        resources.services[0], {"x": resources.pools[0]}, {resources.profiles[0].key: resources.profiles[0]},
+        from_points(resources.services[0].static_points or ()), demand_factor=1.1, routing=RoutingMode.SERVICE,
+    )  # fmt: skip
+    points = costs_over_rate(assembled.problem)
+    steps = treads(points)
+    assert [step.point.counts for step in steps] == [str(count) for count in range(1, 15)]
+    assert steps[-1].end_rps == pytest.approx(4 * RATE)
+    within = (SPAN[1] - SPAN[0]) * RATE / (POINTS - 1) / 2**HALVINGS
+    for step, count in zip(steps[1:], range(1, 14), strict=True):
+        # So many replicas carry up to 7.2 · 0.9 / 1.1 req/s each; beyond that one more is needed.
+        assert step.start_rps == pytest.approx(count * 7.2 * 0.9 / 1.1, abs=within)
+        assert step.point.saving == pytest.approx(0.0)
+    assert RATE in [point.rate_rps for point in points]
+
+
 def test_a_chart_of_nothing_says_so(plans: Plans) -> None:
     path = plans.file("all.yaml", pool(), profile(), service(rate=0.0))
     assert plans.run("-f", path, "--chart", str(plans.directory / "cost.png")) == 2
@@ -257,3 +508,20 @@ def test_problems_of_a_snapshot_are_those_of_its_services() -> None:
     assert sorted(key.name for key in found) == ["chat", "other"]
     # The one that acts takes its replicas first; the one that watches is explained beside them.
     assert dict(found)[next(key for key in found if key.name == "other")][1].supplies[0].nodes_left is None
+
+
+def test_a_recorded_decision_is_explained(plans: Plans) -> None:
+    from medley.api.snapshot_file import Record, dump
+    from medley.cycle.decide import decide
+    from medley.cycle.snapshot import Settings, Snapshot
+
+    resources = parse([pool(limits={"nodes": 2}), pool("y", price="3.00"), profile(), profile("y"),
+                       service(pools=["x", "y"], mode="Observe")])  # fmt: skip
+    snapshot = Snapshot(0.0, Settings(), resources.services, resources.pools, resources.profiles)
+    path = plans.directory / "cycle.json"
+    path.write_text(dump(Record(snapshot, decide(snapshot))))
+    assert plans.run("--snapshot", str(path), "-o", "json", command="explain") == 0
+    [one] = plans.json()["services"]
+    assert one["replicas"] == {"x": 2, "y": 2}
+    assert [limit["limit"] for limit in one["limits"]] == ["pool x limits.nodes"]
+    assert {item["what"]: item["costPerHour"] for item in one["otherwise"]}["WithoutHeadroom"] == pytest.approx(8.0)

@@ -5,8 +5,11 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medley.allocation.bill import Bill
+from medley.allocation.check import limits_broken
 from medley.allocation.joint import allocate_all
-from medley.allocation.problem import Outcome, Problem, Supply, Variant
+from medley.allocation.problem import Barrier, Outcome, Problem, Supply, Variant
+from medley.allocation.routing import steer
 from medley.allocation.solve import allocate
 from medley.controller.memory import Memory
 from medley.cycle.decision import Decision, ServiceDecision
@@ -231,3 +234,30 @@ def test_what_must_stay_is_set_aside_before_anybody_is_solved() -> None:
     joint = allocate_all([hungry, held], [pool])
     assert sum(count for _, _, count in joint.nodes) <= 10
     assert dict(joint.allocations)["ns/b"].count("p") == 5
+
+
+def test_spot_that_is_ruled_out_is_no_plan_and_goes_only_once_its_replacement_is_ready() -> None:
+    banned = problem()
+    spot, other = banned.variants
+    banned = replace(
+        banned, variants=(replace(spot, capacity_type=CapacityType.SPOT), other), max_spot_fraction=0.0,
+        supplies=(replace(banned.supplies[0], prices=((OD, 1.0), (CapacityType.SPOT, 0.5))),),
+    )  # fmt: skip
+    assert limits_broken(banned, {"a": 1}) == ["a: 1 replicas, at most 0 (scaling.maxSpotPercent 0)"]
+    assert Bill(banned).judged((1, 0)) is None
+    kept = replace(banned, variants=(replace(banned.variants[0], at_least=2), other))
+    assert not limits_broken(kept, {"a": 2})
+    step = next_step(banned, {"a": 0, "b": 2}, states(a=(3, 3), b=(0, 0)))
+    assert dict(step.replicas) == {"a": 3, "b": 2}
+
+
+def test_what_leaves_no_room_for_a_variant_is_named() -> None:
+    base = problem()
+    supply = replace(base.supplies[0], gpus_per_node=2, nodes_left=1, spare_gpus=((OD, 1),))
+    wide = replace(base.variants[0], gpus=5, max_replicas=0)
+    narrow = replace(base, variants=(wide,), supplies=(supply,))
+    assert narrow.barriers(wide) == (Barrier("a maxReplicas", 1, "replica"), Barrier("pool p limits.nodes", 1, "node"))
+    assert not narrow.barriers(replace(wide, gpus=3, max_replicas=1))
+    assert not narrow.barriers(replace(wide, at_least=1))
+    [unserved] = steer(narrow).unserved
+    assert "a maxReplicas and pool p limits.nodes" in unserved.reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from medley.allocation.problem import Problem, Supply, Variant
 from medley.model.errors import UserError
@@ -39,6 +40,11 @@ def variant_name(spec: VariantSpec, capacity_type: CapacityType) -> str:
     size = f"-tp{spec.tensor_parallel_size}" if spec.tensor_parallel_size > 1 else ""
     flags = f"-{spec.flags}" if str(spec.flags) else ""
     return f"{spec.pool}{size}{flags}{'-spot' if capacity_type is CapacityType.SPOT else ''}"
+
+
+def profile_key(service: Service, spec: VariantSpec, gpu: str) -> ProfileKey:
+    """What the profile of a variant is of."""
+    return ProfileKey(service.model_name, gpu, spec.tensor_parallel_size, flags=spec.flags)
 
 
 def latency_target(slo: Slo) -> LatencyTarget:
@@ -82,7 +88,7 @@ def assemble(
                 )
             )
             continue
-        refusal = _chain_refusal(service.variants, pool)
+        refusal = chain_refusal(service.variants, pool)
         if refusal is not None:
             warnings.append(
                 UserError(
@@ -90,7 +96,7 @@ def assemble(
                 )
             )
             continue
-        key = ProfileKey(service.model_name, pool.gpu, spec.tensor_parallel_size, flags=spec.flags)
+        key = profile_key(service, spec, pool.gpu)
         profile = profiles.get(key)
         if profile is None:
             profile, said = _estimated(service, key, profiles, field)
@@ -108,11 +114,11 @@ def assemble(
             )
             continue
         doubts += _doubts(profile, latency_target(service.slo))
-        supplies[pool.name] = _supply(pool, pool.name in exclusive_pools)
+        supplies[pool.name] = supply_of(pool, exclusive=pool.name in exclusive_pools)
         for offering in pool.offerings:
             name = variant_name(spec, offering.capacity_type)
             variants.append(
-                _variant(
+                assembled_variant(
                     service,
                     spec,
                     pool,
@@ -153,16 +159,17 @@ def with_floor(problem: Problem, at_least: Mapping[str, int]) -> Problem:
     return replace(problem, variants=tuple(replace(v, at_least=at_least.get(v.name, 0)) for v in problem.variants))
 
 
-def _variant(
+def assembled_variant(
     service: Service,
     spec: VariantSpec,
     pool: Pool,
     capacity_type: CapacityType,
     profile: Profile,
     workload: Workload,
-    at_least: int,
-    running: int,
+    at_least: int = 0,
+    running: int = 0,
 ) -> Variant:
+    """One variant as the problem knows it, with its rates for the sizes of the workload."""
     target = latency_target(service.slo)
 
     def rate(size: Size) -> Throughput:
@@ -189,7 +196,8 @@ def _variant(
     )
 
 
-def _supply(pool: Pool, exclusive: bool) -> Supply:
+def supply_of(pool: Pool, *, exclusive: bool = False) -> Supply:
+    """All that a pool has; `exclusive`: no other service lists it."""
     return Supply(
         pool=pool.name,
         gpus_per_node=pool.gpus_per_node,
@@ -206,7 +214,7 @@ def _supply(pool: Pool, exclusive: bool) -> Supply:
     )
 
 
-def _chain_refusal(variants: tuple[VariantSpec, ...], pool: Pool) -> str | None:
+def chain_refusal(variants: tuple[VariantSpec, ...], pool: Pool) -> str | None:
     """Why the tensor-parallel sizes on a pool cannot be packed by counting GPUs; None if they can.
 
     Sizes up to a node must form a divisor chain that ends at gpusPerNode: then replicas fit whenever their GPUs add
@@ -214,7 +222,7 @@ def _chain_refusal(variants: tuple[VariantSpec, ...], pool: Pool) -> str | None:
     """
     sizes = sorted({spec.tensor_parallel_size for spec in variants if spec.pool == pool.name})
     chain = [size for size in sizes if size <= pool.gpus_per_node]
-    for small, large in zip(chain, [*chain[1:], pool.gpus_per_node], strict=True):
+    for small, large in pairwise([*chain, pool.gpus_per_node]):
         if large % small:
             return f"tensor-parallel size {small} does not divide {large} on pool {pool.name}"
     for size in sizes:

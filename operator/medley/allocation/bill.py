@@ -60,6 +60,13 @@ def start_cost(problem: Problem, variant: Variant) -> float:
     return problem.change_cost * replica_price(problem, variant)
 
 
+def _most(problem: Problem, variant: Variant) -> float:
+    """Most replicas of a variant; what must stay for now may be more than the user's maximum."""
+    if problem.rules_out(variant):
+        return variant.floor
+    return math.inf if variant.max_replicas is None else max(variant.max_replicas, variant.at_least)
+
+
 class Bill:
     """Costs and limits of one problem. Counts are one per variant, in the problem's order."""
 
@@ -67,10 +74,7 @@ class Bill:
         self._problem = problem
         self._lots = tuple(_lots(problem))
         self._start_costs = [start_cost(problem, variant) for variant in problem.variants]
-        # What must stay for now may be more than the user's maximum.
-        self._bounds = [
-            (v.floor, math.inf if v.max_replicas is None else max(v.max_replicas, v.at_least)) for v in problem.variants
-        ]
+        self._bounds = [(variant.floor, _most(problem, variant)) for variant in problem.variants]
         self._nodes_left = {
             supply.pool: supply.nodes_left for supply in problem.supplies if supply.nodes_left is not None
         }
@@ -135,7 +139,8 @@ class Bill:
             if count < least:
                 broken.append(f"{variant.name}: {count} replicas, at least {least}")
             if count > most:
-                broken.append(f"{variant.name}: {count} replicas, at most {variant.max_replicas}")
+                why = " (scaling.maxSpotPercent 0)" if problem.rules_out(variant) else ""
+                broken.append(f"{variant.name}: {count} replicas, at most {most:.0f}{why}")
         if sum(counts) < problem.min_replicas:
             broken.append(f"scaling.minReplicas: {sum(counts)} of {problem.min_replicas}")
         nodes = self.nodes(counts)

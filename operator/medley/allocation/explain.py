@@ -1,4 +1,4 @@
-"""Why a plan is as it is: what each limit costs, why each unused variant is unused, and what the next best plan is.
+"""Why a plan is as it is: what limits, headroom and routing cost, why variants are unused, what the next best plan is.
 
 Every figure is the difference of two solved plans, not a dual value: one more node is a whole one. That takes a solve
 of some milliseconds per question, so it is done on demand and never in the operator's cycle.
@@ -6,59 +6,52 @@ of some milliseconds per question, so it is done on demand and never in the oper
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import numpy as np
+
 from medley.allocation.backends.answer import Options
-from medley.allocation.problem import Allocation, Outcome, Problem, Supply, Variant
+from medley.allocation.coverage import coverage
+from medley.allocation.limit_values import CENT, LimitValue, Solve, limit_values, limits_of, with_variant
+from medley.allocation.problem import Allocation, Outcome, Problem, Variant
+from medley.allocation.routing import steer
 from medley.allocation.solve import allocate
+from medley.model.objects import RoutingMode
 
-EXACT = Options(relative_gap=0.0, time_limit_s=5.0)
+EXACT = Options(relative_gap=0.0, time_limit_s=2.0)
+"""Some dozen plans are asked for: on the hardest problems, more time each would keep people waiting for minutes."""
 
-CENT = 1e-3
-"""$ per hour below which a difference is none."""
+FAR = 1_000_000
+"""Steps by which a limit is loosened to see whether it is the one that keeps a plan from existing."""
 
 
 class Unused(StrEnum):
     """Why a variant has no replica.
 
-    CANNOT_SERVE: no size of the demand. NO_NODE: limits leave none. DEARER: using it costs more. NO_USE: it costs no
-    more, and gains nothing. IMPOSSIBLE: with it, no plan keeps the limits.
+    CANNOT_SERVE: no size of the demand. COMPANY: some, but the routing cannot keep them apart from sizes it cannot
+    serve. NO_ROOM: a limit leaves no room for one. TURNED_DOWN: with it a mix would be cheaper, by less than is asked
+    of a mix. DEARER: using it costs more. NO_USE: it costs no more, and gains nothing. IMPOSSIBLE: with it, no plan
+    keeps the limits.
     """
 
     CANNOT_SERVE = "CannotServe"
-    NO_NODE = "NoNode"
+    COMPANY = "SteeredInCompany"
+    NO_ROOM = "NoRoom"
+    TURNED_DOWN = "TurnedDown"
     DEARER = "Dearer"
     NO_USE = "NoUse"
     IMPOSSIBLE = "Impossible"
 
 
 @dataclass(frozen=True, slots=True)
-class LimitValue:
-    """What loosening a limit is worth.
-
-    Attributes:
-        limit: as the user wrote it.
-        unit: of one step.
-        saves_per_hour: $ saved with one step more, and with ten.
-        serves_more: part of the demand that is served in addition, with one step more, and with ten.
-    """
-
-    limit: str
-    unit: str
-    saves_per_hour: tuple[float, float]
-    serves_more: tuple[float, float] = (0.0, 0.0)
-
-    @property
-    def matters(self) -> bool:
-        """Whether loosening it changes anything."""
-        return max(self.saves_per_hour) > CENT or max(self.serves_more) > 1e-4
-
-
-@dataclass(frozen=True, slots=True)
 class UnusedVariant:
-    """A variant without replicas. `costs_more_per_hour`: $ by which a plan with at least one of it is dearer."""
+    """A variant without replicas.
+
+    `costs_more_per_hour`: $ by which the cheapest plan with at least one of it is dearer; negative where a mix with it
+    was turned down; None where there is no such plan.
+    """
 
     variant: str
     why: Unused
@@ -67,150 +60,200 @@ class UnusedVariant:
 
 
 @dataclass(frozen=True, slots=True)
+class UsedVariant:
+    """A variant with replicas.
+
+    Attributes:
+        floor: replicas that there must be, or must be for now.
+        costs_more_per_hour: $ by which the cheapest plan without it is dearer; None: no plan without it carries as
+            much, or its floor keeps it.
+    """
+
+    variant: str
+    floor: int
+    costs_more_per_hour: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Alternative:
-    """The cheapest plan that uses other variants."""
+    """Another plan: variant and replicas, without zeros, and $ per hour."""
 
     replicas: tuple[tuple[str, int], ...]
     cost_per_hour: float
 
 
 @dataclass(frozen=True, slots=True)
+class Otherwise:
+    """The plan if one thing were otherwise; `what`: WithoutHeadroom, FullRates, or Routing and the mode."""
+
+    what: str
+    plan: Allocation
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
-    """Of one service's plan; `exact` is the plan at gap 0 that the differences are taken from."""
+    """Of one service's plan.
+
+    Attributes:
+        exact: the plan at gap 0 that all differences are taken from.
+        limits: those that cost something.
+        used: per variant with replicas, what a plan without it costs.
+        unused: per variant without, why.
+        next_best: the cheapest plan with other counts that carries as much, and is not this one with more replicas.
+        turned_down: the cheaper mix that does not save enough.
+        otherwise: without headroom, at the profiles' full rates, and under each routing mode.
+        unsolved_part: of its cost, what a plan that the time limit ended might at most be cheaper by; differences below
+            it are not certain. 0: every plan was solved to the end.
+    """
 
     exact: Allocation
     limits: tuple[LimitValue, ...]
+    used: tuple[UsedVariant, ...]
     unused: tuple[UnusedVariant, ...]
     next_best: Alternative | None
+    turned_down: Alternative | None
+    otherwise: tuple[Otherwise, ...]
+    unsolved_part: float = 0.0
 
 
 def explain(problem: Problem, options: Options = EXACT) -> Explanation:
     """Explain the plan of a problem; the cost of change is left out, so that figures are of the plans themselves."""
     problem = replace(problem, change_cost=0.0)
-    exact = allocate(problem, options)
-    return Explanation(
+    plans: dict[Problem, Allocation] = {}
+
+    def solve(asked: Problem) -> Allocation:
+        if asked not in plans:
+            plans[asked] = allocate(asked, options)
+        return plans[asked]
+
+    exact = solve(problem)
+    asking = _Asking(problem, exact, solve)
+    in_use = {name for name, count in exact.replicas if count}
+    made = Explanation(
         exact,
-        tuple(value for value in _limits(problem, exact, options) if value.matters),
-        tuple(
-            _unused(problem, variant, exact, options) for variant in problem.variants if not exact.count(variant.name)
-        ),
-        _next_best(problem, exact, options),
+        limit_values(problem, exact, solve),
+        tuple(asking.used(number) for number, v in enumerate(problem.variants) if v.name in in_use),
+        tuple(asking.unused(number) for number, v in enumerate(problem.variants) if v.name not in in_use),
+        asking.next_best(),
+        asking.turned_down(),
+        tuple(Otherwise(what, solve(asked)) for what, asked in variations(problem)),
     )
+    unsolved = [
+        1.0 - plan.lower_bound_per_hour / plan.cost_per_hour
+        for plan in plans.values()
+        if plan.outcome in (Outcome.INCUMBENT, Outcome.FALLBACK) and plan.cost_per_hour > 0.0
+    ]
+    return replace(made, unsolved_part=max(unsolved, default=0.0))
 
 
-def _served(allocation: Allocation) -> float:
-    return 0.0 if allocation.outcome is Outcome.IMPOSSIBLE else allocation.served_fraction
+def variations(problem: Problem) -> Iterator[tuple[str, Problem]]:
+    """The problem with one margin left out, and under each routing mode, with what that is called."""
+    yield "WithoutHeadroom", replace(problem, demand_factor=1.0)
+    yield "FullRates", replace(problem, variants=tuple(replace(v, derating=1.0) for v in problem.variants))
+    for mode in RoutingMode:
+        yield f"Routing{mode}", replace(problem, routing=mode)
 
 
-def _limits(problem: Problem, exact: Allocation, options: Options) -> list[LimitValue]:
-    values = []
+class _Asking:
+    """Plans of one problem under another bound of one variant.
 
-    def value(limit: str, unit: str, loosened: Callable[[int], Problem]) -> None:
-        plans = [allocate(loosened(steps), options) for steps in (1, 10)]
-        values.append(
-            LimitValue(
-                limit,
-                unit,
-                tuple(  # type: ignore[arg-type]
-                    max(0.0, exact.cost_per_hour - plan.cost_per_hour)
-                    if abs(_served(plan) - _served(exact)) < 1e-6
-                    else 0.0
-                    for plan in plans
-                ),
-                tuple(max(0.0, _served(plan) - _served(exact)) for plan in plans),  # type: ignore[arg-type]
+    They are compared by cost alone, so what a mix must save is left aside: `explain` says itself where that decided.
+    """
+
+    def __init__(self, problem: Problem, exact: Allocation, solve: Solve) -> None:
+        self._problem = replace(problem, min_mix_saving=0.0)
+        self._least_saving = problem.min_mix_saving
+        self._exact = exact
+        self._solve = solve
+        self._covered = coverage(problem, exact)
+
+    def used(self, number: int) -> UsedVariant:
+        variant = self._problem.variants[number]
+        plan = None if variant.floor else self._with(number, replace(variant, max_replicas=0))
+        more = None if plan is None else plan.cost_per_hour - self._exact.cost_per_hour
+        return UsedVariant(variant.name, variant.floor, more)
+
+    def next_best(self) -> Alternative | None:
+        """Any plan that is not this one with more replicas has fewer of some variant; so each is given one fewer."""
+        plans = [
+            plan
+            for number, variant in enumerate(self._problem.variants)
+            if (count := self._exact.count(variant.name)) > variant.floor
+            and (plan := self._with(number, replace(variant, max_replicas=count - 1))) is not None
+        ]
+        return _alternative(min(plans, key=lambda plan: plan.cost_per_hour, default=None))
+
+    def turned_down(self) -> Alternative | None:
+        mixed = self._solve(self._problem)
+        saves = self._exact.cost_per_hour - mixed.cost_per_hour > CENT
+        return _alternative(mixed) if saves and not self._worse(self._problem, mixed) else None
+
+    def unused(self, number: int) -> UnusedVariant:
+        problem, variant = self._problem, self._problem.variants[number]
+        sizes = len(problem.buckets)
+        able = [variant.load(bucket) is not None for bucket in range(sizes)]
+        if sizes and not any(able):
+            reasons = dict.fromkeys(item.reason.value for item in variant.throughput if item.reason is not None)
+            return UnusedVariant(variant.name, Unused.CANNOT_SERVE, ", ".join(reasons) or "no size can be served")
+        barriers = problem.barriers(variant)
+        if barriers:
+            limits = " and ".join(
+                f"{barrier.limit} (lacks {_steps(barrier.lacking, barrier.unit)})" for barrier in barriers
             )
+            return UnusedVariant(variant.name, Unused.NO_ROOM, f"no room for one: {limits}")
+        steering = steer(problem)
+        if steering.lines and not np.isfinite(steering.matrix[:, number]).any():
+            text = (
+                f"it can serve {sum(able)} of {sizes} sizes, and routing {problem.routing} cannot keep them apart from "
+                "the others"
+            )
+            return UnusedVariant(variant.name, Unused.COMPANY, text)
+        plan = self._with(number, replace(variant, min_replicas=1))
+        if plan is None:
+            return UnusedVariant(variant.name, Unused.IMPOSSIBLE, f"no plan with it keeps {self._in_the_way(number)}")
+        more = plan.cost_per_hour - self._exact.cost_per_hour
+        if more < -CENT:
+            part = -more / self._exact.cost_per_hour
+            text = (
+                f"a mix with it would save {-more:.4f} $/h ({part:.1%}), not more than scaling.minMixSavingPercent "
+                f"{self._least_saving * 100:g}"
+            )
+            return UnusedVariant(variant.name, Unused.TURNED_DOWN, text, more)
+        if more <= CENT:
+            return UnusedVariant(variant.name, Unused.NO_USE, "it would cost no more, and gain nothing", more)
+        lacking = able.count(False)
+        partly = f"; it cannot serve {lacking} of {sizes} sizes" if lacking else ""
+        return UnusedVariant(
+            variant.name, Unused.DEARER, f"a plan with at least one costs {more:.4f} $/h more{partly}", more
         )
 
-    for number, supply in enumerate(problem.supplies):
-        if supply.nodes_left is not None:
-            value(
-                f"pool {supply.pool} limits.nodes", "node",
-                lambda steps, number=number, left=supply.nodes_left: _with_supply(  # type: ignore[misc]
-                    problem, number, nodes_left=left + steps
-                ),
-            )  # fmt: skip
-        for kind, most in supply.available:
-            value(
-                f"pool {supply.pool} offerings {kind} maxNodes", "node",
-                lambda steps, number=number, kind=kind, most=most: _with_supply(  # type: ignore[misc]
-                    problem, number,
-                    available=tuple(
-                        (k, m + steps if k is kind else m) for k, m in problem.supplies[number].available
-                    ),
-                ),
-            )  # fmt: skip
-    for number, variant in enumerate(problem.variants):
-        if variant.max_replicas is not None:
-            value(
-                f"{variant.name} maxReplicas", "replica",
-                lambda steps, number=number, most=variant.max_replicas: _with_variant(  # type: ignore[misc]
-                    problem, number, max_replicas=most + steps
-                ),
-            )  # fmt: skip
-        if variant.min_replicas and variant.usable:
-            value(
-                f"{variant.name} minReplicas", "replica less",
-                lambda steps, number=number, least=variant.min_replicas: _with_variant(  # type: ignore[misc]
-                    problem, number, min_replicas=max(0, least - steps)
-                ),
-            )  # fmt: skip
-    budget = problem.max_hourly_cost
-    if budget is not None:
-        value("scaling.maxHourlyCost", "$/h", lambda steps: replace(problem, max_hourly_cost=budget + steps))
-    part = problem.max_spot_fraction
-    if part is not None and part < 1.0:
-        value(
-            "scaling.maxSpotPercent", "percent",
-            lambda steps: replace(problem, max_spot_fraction=min(1.0, part + steps / 100)),
-        )  # fmt: skip
-    if problem.survive_loss_of is not None:
-        value("scaling.surviveLossOf", "given up", lambda _: replace(problem, survive_loss_of=None))
-    return values
+    def _with(self, number: int, variant: Variant) -> Allocation | None:
+        """The cheapest plan with a variant so bounded; None if it carries less than the plan that is explained."""
+        asked = with_variant(self._problem, number, variant)
+        plan = self._solve(asked)
+        return None if self._worse(asked, plan) else plan
+
+    def _worse(self, asked: Problem, plan: Allocation) -> bool:
+        return coverage(asked, plan).less_than(self._covered)
+
+    def _in_the_way(self, number: int) -> str:
+        """The limits of which each alone keeps a plan with the variant from existing."""
+        variant = self._problem.variants[number]
+        forced = with_variant(self._problem, number, replace(variant, min_replicas=1))
+        found = [
+            limit.name
+            for limit in limits_of(forced)
+            if limit.name != f"{variant.name} minReplicas"
+            and not self._worse(loosened := limit.loosened(FAR), self._solve(loosened))
+        ]
+        return " or ".join(found) or "the limits"
 
 
-def _with_supply(problem: Problem, number: int, **changes: object) -> Problem:
-    supplies = list(problem.supplies)
-    changed: Supply = replace(supplies[number], **changes)  # type: ignore[arg-type]
-    supplies[number] = changed
-    return replace(problem, supplies=tuple(supplies))
+def _steps(count: int, unit: str) -> str:
+    return f"{count} {unit}{'s' if count > 1 and unit != 'percent' else ''}"
 
 
-def _with_variant(problem: Problem, number: int, **changes: object) -> Problem:
-    variants = list(problem.variants)
-    changed: Variant = replace(variants[number], **changes)  # type: ignore[arg-type]
-    variants[number] = changed
-    return replace(problem, variants=tuple(variants))
-
-
-def _unused(problem: Problem, variant: Variant, exact: Allocation, options: Options) -> UnusedVariant:
-    if not problem.can_be_had(variant):
-        return UnusedVariant(variant.name, Unused.NO_NODE, "limits leave no node for it")
-    loads = [variant.load(number) for number in range(len(problem.buckets))]
-    if problem.buckets and all(load is None for load in loads):
-        reasons = dict.fromkeys(item.reason.value for item in variant.throughput if item.reason is not None)
-        return UnusedVariant(variant.name, Unused.CANNOT_SERVE, ", ".join(reasons) or "no size can be served")
-    number = problem.variants.index(variant)
-    forced = allocate(_with_variant(problem, number, min_replicas=1), options)
-    if _served(forced) < _served(exact) - 1e-6 or forced.outcome is Outcome.IMPOSSIBLE:
-        return UnusedVariant(variant.name, Unused.IMPOSSIBLE, "no plan with it keeps the limits")
-    more = forced.cost_per_hour - exact.cost_per_hour
-    if more <= CENT:
-        return UnusedVariant(variant.name, Unused.NO_USE, "it would cost no more, and gain nothing", 0.0)
-    some = sum(load is None for load in loads)
-    partly = f"; it cannot serve {some} of {len(loads)} sizes" if some else ""
-    return UnusedVariant(
-        variant.name, Unused.DEARER, f"a plan with at least one costs {more:.4f} $/h more{partly}", more
-    )
-
-
-def _next_best(problem: Problem, exact: Allocation, options: Options) -> Alternative | None:
-    """The cheapest plan without one of the variants in use; as good a service, or it is no alternative."""
-    best: Alternative | None = None
-    for number, variant in enumerate(problem.variants):
-        if not exact.count(variant.name) or variant.floor:
-            continue
-        plan = allocate(_with_variant(problem, number, max_replicas=0), options)
-        worse = _served(plan) < _served(exact) - 1e-6 or len(plan.unserved) > len(exact.unserved)
-        if not worse and (best is None or plan.cost_per_hour < best.cost_per_hour):
-            best = Alternative(tuple((name, count) for name, count in plan.replicas if count), plan.cost_per_hour)
-    return best
+def _alternative(plan: Allocation | None) -> Alternative | None:
+    if plan is None:
+        return None
+    return Alternative(tuple((name, count) for name, count in plan.replicas if count), plan.cost_per_hour)

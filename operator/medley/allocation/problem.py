@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -90,14 +91,24 @@ class Supply:
         """Idle GPUs on nodes taken already."""
         return dict(self.spare_gpus).get(capacity_type, 0)
 
-    def most_nodes(self, capacity_type: CapacityType) -> int | None:
-        """Nodes of the capacity type that may still be taken; None: no limit."""
-        limits = [self.nodes_left, dict(self.available).get(capacity_type)]
-        return min((limit for limit in limits if limit is not None), default=None)
-
     def committed(self, capacity_type: CapacityType) -> int:
         """Nodes of the capacity type that cost nothing more."""
         return self.committed_left if capacity_type is CapacityType.ON_DEMAND else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """A limit that leaves no room for even one replica of a variant.
+
+    Attributes:
+        limit: as the user wrote it; `LimitValue` has the same name for it.
+        lacking: how much more of it one replica needs.
+        unit: of that: replica, percent or node.
+    """
+
+    limit: str
+    lacking: int
+    unit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,22 +156,36 @@ class Problem:
 
     def can_be_had(self, variant: Variant) -> bool:
         """Whether limits leave room for even one replica."""
-        supply = self.supply(variant.pool)
+        return not self.barriers(variant)
+
+    def barriers(self, variant: Variant) -> tuple[Barrier, ...]:
+        """Limits that leave no room for even one replica; what must run anyway is not asked."""
         if variant.floor:
-            return True
-        if variant.max_replicas == 0 or self._rules_out(variant):
-            return False
-        most = supply.most_nodes(variant.capacity_type)
-        return most is None or most > 0 or supply.spare(variant.capacity_type) >= variant.gpus
+            return ()
+        found = []
+        if variant.max_replicas == 0:
+            found.append(Barrier(f"{variant.name} maxReplicas", 1, "replica"))
+        if self.rules_out(variant):
+            found.append(Barrier("scaling.maxSpotPercent", 1, "percent"))
+        supply, kind = self.supply(variant.pool), variant.capacity_type
+        needed = math.ceil(max(0, variant.gpus - supply.spare(kind)) / supply.gpus_per_node)
+        for limit, most in (
+            (f"pool {supply.pool} limits.nodes", supply.nodes_left),
+            (f"pool {supply.pool} offerings {kind} maxNodes", dict(supply.available).get(kind)),
+        ):
+            if most is not None and most < needed:
+                found.append(Barrier(limit, needed - most, "node"))
+        return tuple(found)
 
     def may_grow(self, variant: Variant) -> bool:
-        """Whether there may be more replicas than the variant's floor.
+        """Whether there may be more replicas than the variant's floor."""
+        return variant.usable and not self.rules_out(variant)
+
+    def rules_out(self, variant: Variant) -> bool:
+        """Whether the limit on Spot forbids more replicas than the variant's floor.
 
         Spot without traffic could still be bought to fall back on after a loss; where no share may go to it, it is not.
         """
-        return variant.usable and not self._rules_out(variant)
-
-    def _rules_out(self, variant: Variant) -> bool:
         return variant.capacity_type is CapacityType.SPOT and self.max_spot_fraction == 0.0
 
     def variant(self, name: str) -> Variant:

@@ -93,7 +93,9 @@ def steer(problem: Problem) -> Steering:
 def _why_unservable(problem: Problem, number: int) -> str:
     def why(variant: Variant) -> str:
         reason = variant.throughput[number].reason
-        return reason.value if reason is not None else "no node left, or maxReplicas 0"
+        if reason is not None:
+            return reason.value
+        return f"{' and '.join(barrier.limit for barrier in problem.barriers(variant))} leaves none"
 
     reasons = ", ".join(f"{variant.name}: {why(variant)}" for variant in problem.variants)
     return f"no variant serves it ({reasons or 'no variant is usable'})"

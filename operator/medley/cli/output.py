@@ -11,6 +11,7 @@ from rich.table import Table
 from medley.allocation.diagnose import Diagnosis
 from medley.allocation.joint import JointAllocation
 from medley.allocation.problem import Allocation, Outcome, Problem
+from medley.allocation.remedy import Remedy
 from medley.cycle.steering import routing_shares
 
 Diagnoses = Mapping[str, Sequence[Diagnosis]]
@@ -77,19 +78,33 @@ def diagnosis_object(found: Diagnosis) -> dict[str, Any]:
         "requestsPerSecond": bucket.rate_rps,
         "share": found.share,
         "reason": found.unserved.reason,
-        "nearest": None if found.nearest is None else found.nearest.variant,
-        "remedy": "" if found.nearest is None else found.nearest.remedy,
+        "nearest": found.nearest or None,
+        "remedy": found.remedy,
+        "remedies": [_remedy_object(remedy) for remedy in found.remedies],
         "variants": [
             {
                 "variant": row.variant,
                 "reason": row.reason,
-                "timePerOutputTokenMs": row.tpot_ms,
-                "timeToFirstTokenMs": row.ttft_ms,
-                "tensorParallelSize": row.tensor_parallel_size,
-                "by": row.by,
+                "limits": [limit.limit for limit in row.limits],
+                "needs": [_remedy_object(need) for need in row.needs],
             }
             for row in found.variants
         ],
+    }
+
+
+def _remedy_object(remedy: Remedy) -> dict[str, Any]:
+    """Changes that are needed together."""
+    return {
+        "maxModelLen": remedy.max_model_len,
+        "timePerOutputTokenMs": remedy.tpot_ms,
+        "timeToFirstTokenMs": remedy.ttft_ms,
+        "tensorParallelSize": remedy.tensor_parallel_size,
+        "nodeGpus": remedy.node_gpus or None,
+        "limits": [{"limit": one.limit, "unit": one.unit, "lacking": one.lacking} for one in remedy.limits],
+        "routing": None if remedy.routing is None else remedy.routing.value,
+        "allowEstimatedProfiles": remedy.estimates,
+        "by": remedy.by,
     }
 
 

@@ -115,12 +115,12 @@ def _slo_met(service: Service, samples: ServiceSamples | None) -> Finding:
 def _optimised(allocation: Allocation, held: str, waiting_for: str, stays: str, workload: Workload) -> Finding:
     if allocation.unserved:
         worst = max(allocation.unserved, key=lambda item: item.bucket.rate_rps)
+        otherwise = "" if worst.remedy else ". Loosen spec.slo, or add a pool or a tensor-parallel size that can"
         return Finding(
             "Optimised",
             Truth.FALSE,
             "SizesUnserved",
-            f"{len(allocation.unserved)} sizes cannot be served; {worst.bucket.size} tokens: {worst.text}. "
-            "Loosen spec.slo, or add a pool or a tensor-parallel size that can",
+            f"{len(allocation.unserved)} sizes cannot be served; {worst.bucket.size} tokens: {worst.text}{otherwise}",
         )
     if allocation.outcome is Outcome.IMPOSSIBLE:
         return Finding("Optimised", Truth.FALSE, "NoPlan", "; ".join(allocation.messages))

@@ -76,5 +76,6 @@ def next_step(problem: Problem, target: Mapping[str, int], current: Mapping[str,
 
 
 def _without_maximum(problem: Problem) -> Problem:
-    """Replica maximums do not hold for what is on its way out; pool limits and the budget do."""
-    return replace(problem, variants=tuple(replace(v, max_replicas=None) for v in problem.variants))
+    """Maximums of a variant, and of Spot, do not hold for what is on its way out; pool limits and the budget do."""
+    variants = tuple(replace(v, max_replicas=None) for v in problem.variants)
+    return replace(problem, variants=variants, max_spot_fraction=None)
