@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 
 import urllib3
 from kubernetes import config
+from kubernetes.client import ApiClient, Configuration
 from kubernetes.client.exceptions import ApiException
 
 from medley.model.errors import MedleyError, TransientError, UserError
@@ -52,14 +53,25 @@ class ApiError(MedleyError):
 
 
 class ClusterApi:
-    """One API server, reached through a kubeconfig. Safe to use from several threads."""
+    """One API server. Safe to use from several threads.
 
-    def __init__(self, kubeconfig: Path) -> None:
+    Args:
+        kubeconfig: how to reach it; None: as the ServiceAccount of the pod that this runs in.
+        may_write: asked before each write; where it says no, nothing is sent.
+    """
+
+    def __init__(self, kubeconfig: Path | None, may_write: Callable[[], bool] = lambda: True) -> None:
+        self._may_write = may_write
         try:
-            self._client = config.new_client_from_config(config_file=str(kubeconfig))  # type: ignore[no-untyped-call]
+            if kubeconfig is None:
+                inside = Configuration()
+                config.load_incluster_config(client_configuration=inside)  # type: ignore[no-untyped-call]
+                self._client = ApiClient(inside)
+            else:
+                self._client = config.new_client_from_config(config_file=str(kubeconfig))  # type: ignore[no-untyped-call]
         except config.ConfigException as error:
-            fix = "Name a kubeconfig with a current context"
-            raise UserError(str(error), field=str(kubeconfig), fix=fix) from error
+            fix = "Name a kubeconfig with a current context, or run in a pod with a ServiceAccount token"
+            raise UserError(str(error), field=str(kubeconfig or "in-cluster configuration"), fix=fix) from error
 
     def get(self, path: str, **query: str) -> Json:
         """Reads one object or a list."""
@@ -107,7 +119,7 @@ class ClusterApi:
 
     def close(self) -> None:
         """Lets the connections go."""
-        self._client.close()
+        self._client.close()  # type: ignore[no-untyped-call]
 
     def _call(
         self,
@@ -135,6 +147,8 @@ class ClusterApi:
         content_type: str | None = None,
         read_timeout_s: float = _TIMEOUT_S,
     ) -> urllib3.HTTPResponse:
+        if method != "GET" and not self._may_write():
+            raise TransientError(f"{method} {path}: not sent: this operator does not lead")
         headers = {"Accept": "application/json", "Content-Type": content_type or "application/json"}
         url = f"{path}?{urlencode(query)}" if query else path
         request = self._client.param_serialize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import socket
+import uuid
 from pathlib import Path
 
 from medley.cycle.snapshot import Settings
@@ -14,7 +16,9 @@ from medley.model.errors import UserError
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = subparsers.add_parser("run", help="run the operator")
-    parser.add_argument("--kubeconfig", type=Path, help="default: $KUBECONFIG, then ~/.kube/config")
+    parser.add_argument(
+        "--kubeconfig", type=Path, help="default: $KUBECONFIG, then the pod's own account, then ~/.kube/config"
+    )
     parser.add_argument(
         "--prometheus", metavar="URL", help="where vLLM's metrics are; without it all demand is unknown"
     )
@@ -24,7 +28,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=float,
         default=300.0,
         metavar="S",
-        help="seconds for which demand must have been lower before anything shrinks (default 300)",
+        help="seconds for which no plan must have asked for a replica before it goes (default 300)",
     )
     parser.add_argument(
         "--window",
@@ -43,6 +47,15 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="SHARE",
         help="cost of starting a replica as a share of its hourly price: start-up time over expected holding time "
         "(default 0.15)",
+    )
+    parser.add_argument(
+        "--lease",
+        metavar="NAMESPACE/NAME",
+        help="plan only while holding this Lease, so that of several operators one leads; without it there must be one",
+    )
+    parser.add_argument("--identity", help="in the Lease (default: the host's name and a random part)")
+    parser.add_argument(
+        "--health-port", type=int, metavar="PORT", help="answer probes at /healthz and /readyz (default: nowhere)"
     )
     parser.add_argument("--verbose", action="store_true", help="log debug messages")
     parser.set_defaults(run=run)
@@ -66,12 +79,15 @@ def run(args: argparse.Namespace) -> int:
     )
     for noisy in ("kopf", "urllib3", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    kubeconfig = args.kubeconfig or Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
-    if not kubeconfig.is_file():
-        raise UserError("no such file", field=f"--kubeconfig {kubeconfig}", fix="Give --kubeconfig or set KUBECONFIG")
-    # kopf logs in by the environment, and the client reads it when it is imported: set it before either is.
-    os.environ["KUBECONFIG"] = str(kubeconfig)
+    if args.health_port is not None and not 0 <= args.health_port <= 65535:
+        raise UserError("must be between 0 and 65535", field="--health-port")
+    kubeconfig = _kubeconfig(args.kubeconfig)
+    if kubeconfig is not None:
+        # kopf logs in by the environment, and the client reads it when it is imported: set it before either is.
+        os.environ["KUBECONFIG"] = str(kubeconfig)
+    from medley.controller.lease import LeaseSettings
     from medley.controller.loop import LoopSettings
+    from medley.controller.operator import OperatorSettings
     from medley.controller.operator import run as run_operator
     from medley.telemetry.prometheus import PrometheusSource
 
@@ -80,10 +96,27 @@ def run(args: argparse.Namespace) -> int:
         if args.prometheus
         else None
     )
+    lease = None
+    if args.lease is not None:
+        namespace, _, name = args.lease.partition("/")
+        if not namespace or not name or "/" in name:
+            raise UserError(f"{args.lease!r} is not NAMESPACE/NAME", field="--lease", fix="As in medley-system/medley")
+        lease = LeaseSettings(namespace, name, args.identity or f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}")
     run_operator(
-        kubeconfig,
         metrics,
         Settings(stabilisation_s=args.stabilisation, max_sample_age_s=args.window / 2, change_cost=args.change_cost),
         LoopSettings(args.interval, args.snapshot_dir),
+        OperatorSettings(kubeconfig, lease, args.health_port),
     )
     return 0
+
+
+def _kubeconfig(given: Path | None) -> Path | None:
+    """The file that was named, or that is there; None in a pod, whose own account is then used."""
+    named = given or (Path(os.environ["KUBECONFIG"]) if os.environ.get("KUBECONFIG") else None)
+    if named is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return None
+    path = named or Path.home() / ".kube" / "config"
+    if not path.is_file():
+        raise UserError("no such file", field=f"--kubeconfig {path}", fix="Give --kubeconfig or set KUBECONFIG")
+    return path

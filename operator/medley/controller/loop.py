@@ -11,6 +11,7 @@ from pathlib import Path
 
 from medley.actuation.cluster_api import ClusterApi
 from medley.api.snapshot_file import Record, dump
+from medley.controller.health import Health
 from medley.controller.memory import Memory
 from medley.controller.observe import observe
 from medley.controller.write import Writer
@@ -49,12 +50,14 @@ class Loop:
         settings: Settings,
         loop_settings: LoopSettings,
         clock: Callable[[], float] = time.time,
+        health: Health | None = None,
     ) -> None:
         self._api = api
         self._metrics = metrics
         self._settings = settings
         self._loop_settings = loop_settings
         self._clock = clock
+        self._health = health or Health(loop_settings.interval_s)
         self._memory = Memory(keep_s=2.0 * settings.stabilisation_s + 60.0)
         self._writer = Writer(api)
         self._wake = asyncio.Event()
@@ -80,19 +83,25 @@ class Loop:
 
     def cycle(self) -> Decision | None:
         """One cycle; None if the cluster could not be read, or something failed: then nothing was changed by it."""
+        self._health.began()
+        fault = "a cycle failed: see the log"
         try:
             observed = observe(self._api, self._metrics, self._memory, self._settings, self._clock)
             decision = decide(observed.snapshot)
             self._record(Record(observed.snapshot, decision))
             self._writer.write(observed, decision)
             self._memory.remember(decision, observed.snapshot.taken_at_s)
+            fault = ""
         except MedleyError as error:
-            self._say_once(f"no cycle: {error}")
+            fault = f"no cycle: {error}"
+            self._say_once(fault)
             return None
         except Exception:
             # The loop must outlive its bugs: what runs goes on running, and the next cycle tries again.
             _log.exception("a cycle failed; nothing more is changed by it")
             return None
+        finally:
+            self._health.ended(fault)
         self._complaint = ""
         self._cycles += 1
         return decision

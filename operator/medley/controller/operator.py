@@ -7,38 +7,73 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import kopf
 
 from medley.actuation.cluster_api import ClusterApi
+from medley.actuation.rights import RIGHTS, lease_rights
 from medley.api.crds import GROUP, KINDS, VERSION
+from medley.controller.health import Health, serve
+from medley.controller.lease import Lease, LeaseSettings, campaign
 from medley.controller.loop import Loop, LoopSettings
+from medley.controller.preflight import preflight
 from medley.cycle.snapshot import Settings
 from medley.ports import MetricsSource
 
 _log = logging.getLogger(__name__)
 
+LOST_LEASE = 3
+"""Exit code of an operator that led and does so no longer."""
 
-def run(kubeconfig: Path, metrics: MetricsSource | None, settings: Settings, loop_settings: LoopSettings) -> None:
-    """Run the operator until SIGINT or SIGTERM. KUBECONFIG must name the same file: kopf logs in by it."""
-    asyncio.run(_run(kubeconfig, metrics, settings, loop_settings))
+CHECK_AGAIN_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSettings:
+    """Of the process.
+
+    Attributes:
+        kubeconfig: of the API server, also in KUBECONFIG, by which kopf logs in; None: as the pod's own account.
+        lease: which one to hold while planning; None: there is only this operator.
+        health_port: where probes are answered; None: nowhere.
+    """
+
+    kubeconfig: Path | None
+    lease: LeaseSettings | None = None
+    health_port: int | None = None
+
+
+def run(
+    metrics: MetricsSource | None, settings: Settings, loop_settings: LoopSettings, operator: OperatorSettings
+) -> None:
+    """Run the operator until SIGINT or SIGTERM. One that loses its lease ends the process at once."""
+    asyncio.run(_run(metrics, settings, loop_settings, operator))
 
 
 async def _run(
-    kubeconfig: Path, metrics: MetricsSource | None, settings: Settings, loop_settings: LoopSettings
+    metrics: MetricsSource | None, settings: Settings, loop_settings: LoopSettings, operator: OperatorSettings
 ) -> None:
-    api = ClusterApi(kubeconfig)
-    loop = Loop(api, metrics, settings, loop_settings)
+    health = Health(loop_settings.interval_s)
+    server = serve(health, operator.health_port) if operator.health_port is not None else None
+    plain = ClusterApi(operator.kubeconfig)  # reads at start, and the lease itself
+    lease = Lease(plain, operator.lease) if operator.lease else None
+    api = ClusterApi(operator.kubeconfig, may_write=lambda: lease is None or lease.held)
+    loop = Loop(api, metrics, settings, loop_settings, health=health)
     stop = asyncio.Event()
     registry = kopf.OperatorRegistry()
     _configure(registry)
     for kind in KINDS:
         _watch(registry, kind.plural, loop)
+    tasks: list[asyncio.Task[None]] = []
 
     async def planning(**_: Any) -> None:
-        tasks.append(asyncio.create_task(loop.run(stop)))
+        tasks.append(asyncio.create_task(_check(plain, metrics, operator, health, stop)))
+        tasks.append(asyncio.create_task(_plan(loop, lease, operator, health, stop)))
         _log.info("planning every %.0f s", loop_settings.interval_s)
 
     async def ending(**_: Any) -> None:
@@ -46,14 +81,82 @@ async def _run(
         for task in tasks:
             await asyncio.wait_for(task, timeout=30)
 
-    tasks: list[asyncio.Task[None]] = []
     kopf.on.startup(registry=registry, id="planning")(planning)
     kopf.on.cleanup(registry=registry, id="ending")(ending)
     try:
         await kopf.operator(registry=registry, clusterwide=True, standalone=True)
     finally:
         stop.set()
+        if server is not None:
+            server.shutdown()
         api.close()
+        plain.close()
+
+
+async def _check(
+    api: ClusterApi, metrics: MetricsSource | None, operator: OperatorSettings, health: Health, stop: asyncio.Event
+) -> None:
+    """Look for what is missing until nothing is. The loop goes on meanwhile: it can often do a part."""
+    lease = operator.lease
+    rights = (*RIGHTS, *(lease_rights(lease.namespace, lease.name) if lease else ()))
+    said: tuple[str, ...] = ()
+    while not stop.is_set():
+        missing = tuple(str(item) for item in await asyncio.to_thread(preflight, api, metrics, rights))
+        health.checked(missing)
+        if missing != said:
+            for text in missing:
+                _log.error("missing: %s", text)
+            if not missing:
+                _log.info("nothing is missing any more")
+        if not missing:
+            return
+        said = missing
+        await _pause(stop, CHECK_AGAIN_S)
+
+
+async def _plan(
+    loop: Loop, lease: Lease | None, operator: OperatorSettings, health: Health, stop: asyncio.Event
+) -> None:
+    """Plan from the moment on in which this process leads."""
+    if lease is None or operator.lease is None:
+        health.leads()
+        await loop.run(stop)
+        return
+    led = asyncio.Event()
+    running = asyncio.get_running_loop()
+    ended = threading.Event()
+    thread = threading.Thread(
+        target=campaign,
+        args=(lease, operator.lease.every_s, ended, lambda: running.call_soon_threadsafe(led.set), _lost),
+        name="lease",
+        daemon=True,
+    )
+    thread.start()
+    _log.info("%s asks for the lease %s/%s", operator.lease.identity, operator.lease.namespace, operator.lease.name)
+    waits = [asyncio.create_task(event.wait()) for event in (led, stop)]
+    await asyncio.wait(waits, return_when="FIRST_COMPLETED")
+    for wait in waits:
+        wait.cancel()
+    if not stop.is_set():
+        _log.info("%s leads", operator.lease.identity)
+        health.leads()
+        await loop.run(stop)
+    ended.set()
+    await asyncio.to_thread(thread.join, 15.0)
+
+
+def _lost() -> None:
+    """End at once: another may lead by now, and nothing of ours may run beside it."""
+    _log.error("the lease is lost: this process ends")
+    logging.shutdown()
+    os._exit(LOST_LEASE)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), timeout=seconds)
+    except TimeoutError:
+        return
 
 
 def _configure(registry: kopf.OperatorRegistry) -> None:

@@ -20,10 +20,12 @@ from types import TracebackType
 from typing import Any
 
 from medley.actuation.cluster_api import ClusterApi, PatchType
+from medley.actuation.rights import RIGHTS, lease_rights, scale_rights
 from medley.allocation.assemble import variant_name
 from medley.api.convert import parse
 from medley.api.crds import KINDS, crd
 from medley.api.manifests import read_manifests
+from medley.lab.account import grant, kubeconfig_for
 from medley.lab.control_plane import ControlPlane
 from medley.lab.engines import SimulatedEngines
 from medley.lab.fake_kubelet import FakeKubelet
@@ -64,6 +66,15 @@ class SceneSettings:
     seed: int = 1
 
 
+OPERATOR_NAMESPACE, OPERATOR_NAME = "medley-system", "medley"
+OPERATOR_RIGHTS = (
+    *RIGHTS,
+    *lease_rights(OPERATOR_NAMESPACE, OPERATOR_NAME),
+    *scale_rights("lab.medley.dev", "nodegroups"),
+)
+"""Of the operator in a scene, whose node pools are node groups of the lab."""
+
+
 class Scene:
     """A whole small world, as a context manager.
 
@@ -93,6 +104,7 @@ class Scene:
         self._exit = contextlib.ExitStack()
         self._operator: SupervisedProcess | None = None
         self._operators = 0
+        self._operator_kubeconfig: Path
         self.control_plane: ControlPlane
         self.api: ClusterApi
         self.directory: Path
@@ -127,6 +139,10 @@ class Scene:
         self._progress("control plane is up")
         install_crds(self.api)
         enter(NodeGroupController(kubeconfig))
+        # The operator has the rights that an installation gives it, and no others.
+        grant(self.api, OPERATOR_NAMESPACE, OPERATOR_NAME, OPERATOR_RIGHTS)
+        own = self.directory / "operator.kubeconfig"
+        self._operator_kubeconfig = kubeconfig_for(self.api, kubeconfig, own, OPERATOR_NAMESPACE, OPERATOR_NAME)
         for pool in self.resources.pools:
             self._node_group(pool)
         self.engines = SimulatedEngines(self.speeds(), seed=self.settings.seed)
@@ -173,7 +189,8 @@ class Scene:
         self._operators += 1
         command: list[str | Path] = [
             Path(sys.executable), "-m", "medley.cli.main", "run",
-            "--kubeconfig", str(self.control_plane.kubeconfig),
+            "--kubeconfig", str(self._operator_kubeconfig),
+            "--lease", f"{OPERATOR_NAMESPACE}/{OPERATOR_NAME}",
             "--prometheus", self.prometheus.url,
             "--interval", str(self.settings.interval_s),
             "--stabilisation", str(self.settings.stabilisation_s),

@@ -19,6 +19,10 @@ class MetricsSource(Protocol):
         """Rates of the service's replicas over the source's window. A failing source is a `fault`, not an exception."""
         ...
 
+    def fault(self) -> str:
+        """Why it cannot be asked; empty if it can."""
+        ...
+
 
 class RepairProposer(Protocol):
     """Proposes edits of an access policy. What it says is unchecked: it is held to the same proof as any other edit."""

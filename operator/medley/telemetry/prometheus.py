@@ -25,6 +25,9 @@ Row = tuple[dict[str, str], float]
 """Labels and value of one series of an instant query."""
 
 
+_FAULTS = (RequestException, PrometheusApiClientException, ValueError, KeyError)
+
+
 class PrometheusSource:
     """A `MetricsSource` on one Prometheus.
 
@@ -52,8 +55,16 @@ class PrometheusSource:
             return ServiceSamples(service, self._window_s)
         try:
             return self._sample(service, slo, replicas)
-        except (RequestException, PrometheusApiClientException, ValueError, KeyError) as error:
-            return ServiceSamples(service, self._window_s, fault=f"Prometheus does not answer: {_short(error)}")
+        except _FAULTS as error:
+            return ServiceSamples(service, self._window_s, fault=_no_answer(error))
+
+    def fault(self) -> str:
+        """Why it cannot be asked; empty if it can."""
+        try:
+            self._query("vector(1)")
+        except _FAULTS as error:
+            return _no_answer(error)
+        return ""
 
     def _sample(self, service: ServiceKey, slo: Slo, replicas: Sequence[str]) -> ServiceSamples:
         pods = "|".join(re.escape(name).replace("\\", "\\\\") for name in sorted(replicas))
@@ -124,6 +135,10 @@ def _cells(rows: list[tuple[float, float]], tokens_per_s: float) -> HistogramRat
         rates.append(value - below if math.isnan(value) or value > below + 1e-12 else 0.0)
         below = value if math.isnan(value) else max(below, value)
     return HistogramRate(tuple(edges), tuple(rates), tokens_per_s)
+
+
+def _no_answer(error: Exception) -> str:
+    return f"Prometheus does not answer: {_short(error)}"
 
 
 def _short(error: Exception) -> str:

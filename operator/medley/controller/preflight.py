@@ -1,0 +1,104 @@
+"""Is everything there that the operator needs? Says what is missing and how to fix it; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from medley.actuation.cluster_api import NOT_FOUND, ApiError, ClusterApi
+from medley.actuation.rights import Right
+from medley.api.crds import KINDS
+from medley.model.errors import MedleyError
+from medley.model.objects import API_VERSION
+from medley.ports import MetricsSource
+
+OLDEST_MINOR = 30
+"""Of Kubernetes 1: the CRDs' validation rules and selectable fields are served from there on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Something that is not as it must be, and what to do."""
+
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.fix}"
+
+
+def preflight(api: ClusterApi, metrics: MetricsSource | None, rights: Iterable[Right]) -> tuple[Missing, ...]:
+    """Everything that is missing, most basic first; where the API server does not answer, only that."""
+    try:
+        return (*_version(api), *_kinds(api), *_rights(api, rights), *_metrics(metrics))
+    except MedleyError as error:
+        return (Missing(str(error), "Check the address of the API server, and that it is up"),)
+
+
+def _version(api: ClusterApi) -> Iterable[Missing]:
+    said = api.get("/version")
+    minor = "".join(digit for digit in str(said.get("minor", "")) if digit.isdigit())  # "30+" on some clouds
+    if str(said.get("major")) == "1" and minor and int(minor) < OLDEST_MINOR:
+        text = f"Kubernetes {said.get('gitVersion', f'1.{minor}')} is older than 1.{OLDEST_MINOR}"
+        yield Missing(text, f"Upgrade the cluster to 1.{OLDEST_MINOR} or later")
+
+
+def _kinds(api: ClusterApi) -> Iterable[Missing]:
+    try:
+        served = {item["name"] for item in api.get(f"/apis/{API_VERSION}").get("resources") or []}
+    except ApiError as error:
+        if error.status != NOT_FOUND:
+            raise
+        served = set()
+    missing = [kind.crd_name for kind in KINDS if kind.plural not in served]
+    if missing:
+        text = f"the CRDs {', '.join(missing)} are not served in {API_VERSION}"
+        yield Missing(text, "Install them: medley crds | kubectl apply --server-side -f -")
+
+
+def _rights(api: ClusterApi, rights: Iterable[Right]) -> Iterable[Missing]:
+    for right in rights:
+        refused = [verb for verb in right.verbs if not _allowed(api, right, verb)]
+        if refused:
+            resource = f"{right.resource}.{right.group}" if right.group else right.resource
+            where = f" in namespace {right.namespace}" if right.namespace else " in all namespaces"
+            named = f" named {', '.join(right.names)}" if right.names else ""
+            rule = f'{{apiGroups: ["{right.group}"], resources: ["{right.resource}"], verbs: {_list(refused)}'
+            rule += f", resourceNames: {_list(right.names)}}}" if right.names else "}"
+            yield Missing(
+                f"no right to {', '.join(refused)} {resource}{named}{where} ({right.why})",
+                f"Add to the {'Role' if right.namespace else 'ClusterRole'} of its ServiceAccount: {rule}",
+            )
+
+
+def _list(items: Iterable[str]) -> str:
+    return "[" + ", ".join(f'"{item}"' for item in items) + "]"
+
+
+def _allowed(api: ClusterApi, right: Right, verb: str) -> bool:
+    resource, _, subresource = right.resource.partition("/")
+    attributes = {"group": right.group, "resource": resource, "subresource": subresource, "verb": verb}
+    attributes |= {"namespace": right.namespace} if right.namespace else {}
+    answers = [
+        api.create(
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            {
+                "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": {**attributes, **({"name": name} if name else {})}},
+            },
+        )
+        for name in (right.names or ("",))
+    ]  # fmt: skip
+    return all(answer["status"].get("allowed", False) for answer in answers)
+
+
+def _metrics(metrics: MetricsSource | None) -> Iterable[Missing]:
+    if metrics is None:
+        yield Missing(
+            "no Prometheus is named: all demand that is not static stays unknown, and what runs is held",
+            "Give --prometheus URL",
+        )
+        return
+    fault = metrics.fault()
+    if fault:
+        yield Missing(fault, "Check --prometheus, and that a NetworkPolicy lets the operator reach it")
