@@ -143,6 +143,11 @@ class SupervisedProcess:
         """Whether the child still runs."""
         return self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """Of a child that has ended; negative: the signal that ended it."""
+        return self._process.poll()
+
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal to the child's process group; a child that is gone is fine."""
         with contextlib.suppress(ProcessLookupError):

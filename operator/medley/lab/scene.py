@@ -102,8 +102,8 @@ class Scene:
         self._progress = progress
         self._fate = fate
         self._exit = contextlib.ExitStack()
-        self._operator: SupervisedProcess | None = None
-        self._operators = 0
+        self.operators: list[SupervisedProcess] = []
+        """All that were started, dead ones too, in order."""
         self._operator_kubeconfig: Path
         self.control_plane: ControlPlane
         self.api: ClusterApi
@@ -123,7 +123,7 @@ class Scene:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop_operator()
+        self.stop_operators()
         self._exit.close()
 
     def _raise(self) -> None:
@@ -186,7 +186,6 @@ class Scene:
 
     def start_operator(self, *arguments: str) -> SupervisedProcess:
         """Start `medley run` as a process; its records go to `records`."""
-        self._operators += 1
         command: list[str | Path] = [
             Path(sys.executable), "-m", "medley.cli.main", "run",
             "--kubeconfig", str(self._operator_kubeconfig),
@@ -200,23 +199,19 @@ class Scene:
             "--snapshot-dir", str(self.records),
             *arguments,
         ]  # fmt: skip
-        self._operator = SupervisedProcess.start(
-            "operator", command, log=self.directory / f"operator-{self._operators}.log"
-        )
-        return self._operator
+        log = self.directory / f"operator-{len(self.operators) + 1}.log"
+        self.operators.append(SupervisedProcess.start("operator", command, log=log))
+        return self.operators[-1]
 
     def kill_operator(self) -> None:
-        """End it as a crash would: SIGKILL."""
-        if self._operator is not None:
-            os.kill(self._operator.pid, signal.SIGKILL)
-            self._operator.stop(grace_s=0)
-            self._operator = None
+        """End the last one as a crash would: SIGKILL."""
+        os.kill(self.operators[-1].pid, signal.SIGKILL)
+        self.operators[-1].stop(grace_s=0)
 
-    def stop_operator(self) -> None:
-        """Stop it as Kubernetes would."""
-        if self._operator is not None:
-            self._operator.stop(grace_s=10)
-            self._operator = None
+    def stop_operators(self) -> None:
+        """Stop all as Kubernetes would."""
+        for operator in reversed(self.operators):
+            operator.stop(grace_s=10)
 
     @property
     def operator_log(self) -> str:

@@ -1,0 +1,105 @@
+"""The operator's own account on a real API server: the rights suffice, and each that is missing is named."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from medley.actuation.cluster_api import ApiError, ClusterApi
+from medley.actuation.rights import RIGHTS, Right, lease_rights, scale_rights
+from medley.controller.lease import Lease, LeaseSettings
+from medley.controller.preflight import preflight
+from medley.lab.account import grant, kubeconfig_for
+from medley.lab.control_plane import ControlPlane
+from medley.lab.scene import install_crds
+
+pytestmark = pytest.mark.cluster
+
+
+class Answering:
+    def fault(self) -> str:
+        return ""
+
+    def sample(self, *_: object) -> None:
+        raise NotImplementedError
+
+
+def account(
+    control_plane: ControlPlane, api: ClusterApi, namespace: str, tmp_path: Path, rights: tuple[Right, ...]
+) -> ClusterApi:
+    install_crds(api)
+    name = f"{namespace}-operator"
+    grant(api, namespace, name, rights)
+    return ClusterApi(kubeconfig_for(api, control_plane.kubeconfig, tmp_path / "kubeconfig", namespace, name))
+
+
+def settled(api: ClusterApi, rights: tuple[Right, ...], expected: int) -> list[str]:
+    """What is missing, once the authorizer has seen the roles."""
+    deadline = time.monotonic() + 10.0
+    while True:
+        said = [str(item) for item in preflight(api, Answering(), rights)]  # type: ignore[arg-type]
+        if len(said) == expected or time.monotonic() > deadline:
+            return said
+        time.sleep(0.1)
+
+
+def test_with_its_rights_nothing_is_missing_and_each_right_taken_away_is_named(
+    control_plane: ControlPlane, api: ClusterApi, namespace: str, tmp_path: Path
+) -> None:
+    wanted = (*RIGHTS, *lease_rights(namespace, "medley"), *scale_rights("lab.medley.dev", "nodegroups"))
+    own = account(control_plane, api, namespace, tmp_path, wanted)
+    assert settled(own, wanted, 0) == []
+    for right in wanted:
+        grant(api, namespace, f"{namespace}-operator", tuple(other for other in wanted if other is not right))
+        (said,) = settled(own, wanted, 1)
+        assert f"no right to {', '.join(right.verbs)} {right.resource}" in said
+        assert right.why in said
+    grant(api, namespace, f"{namespace}-operator", wanted)
+    assert settled(own, wanted, 0) == []
+
+
+def test_what_is_not_in_the_list_is_refused(
+    control_plane: ControlPlane, api: ClusterApi, namespace: str, tmp_path: Path
+) -> None:
+    wanted = (*RIGHTS, *lease_rights(namespace, "medley"))
+    own = account(control_plane, api, namespace, tmp_path, wanted)
+    assert settled(own, wanted, 0) == []
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    for attempt in (
+        lambda: own.get("/api/v1/secrets"),
+        lambda: own.get(f"/api/v1/namespaces/{namespace}/secrets/any"),
+        lambda: own.get("/api/v1/nodes"),
+        lambda: own.create(pods, {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}),
+        lambda: own.delete(f"/apis/apps/v1/namespaces/{namespace}/deployments/any"),
+        lambda: own.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/another"),
+        lambda: own.get("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/medley"),
+    ):
+        with pytest.raises(ApiError) as refused:
+            attempt()
+        assert refused.value.status == 403
+
+
+def test_a_lease_is_taken_kept_and_followed_under_these_rights_only(
+    control_plane: ControlPlane, api: ClusterApi, namespace: str, tmp_path: Path
+) -> None:
+    own = account(control_plane, api, namespace, tmp_path, lease_rights(namespace, "medley"))
+    assert settled(own, lease_rights(namespace, "medley"), 0) == []
+    first, second = (
+        Lease(own, LeaseSettings(namespace, "medley", name, duration_s=2.0, every_s=0.2)) for name in ("one", "two")
+    )
+    assert first.step()
+    assert not second.step()
+    assert first.step(), "renewed"
+    assert not second.step()
+    deadline = time.monotonic() + 10.0
+    while not second.step():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert not first.held
+    assert not first.step()
+    spec = api.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/medley")["spec"]
+    assert (spec["holderIdentity"], spec["leaseTransitions"]) == ("two", 1)
+    second.release()
+    assert first.step()

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from medley.actuation.cluster_api import NOT_FOUND, ApiError
+from medley.actuation.rights import RIGHTS, Right, lease_rights, role_manifests
+from medley.api.crds import KINDS
+from medley.controller.preflight import preflight
+from medley.model.errors import TransientError
+
+
+class Cluster:
+    """An API server that answers what checks ask; `refuses` are (resource, verb)."""
+
+    def __init__(self, version: str = "34", refuses: tuple[tuple[str, str], ...] = (), kinds: bool = True) -> None:
+        self.version, self.refuses, self.kinds = version, refuses, kinds
+        self.asked: list[dict[str, Any]] = []
+
+    def get(self, path: str) -> dict[str, Any]:
+        if path == "/version":
+            return {"major": "1", "minor": self.version, "gitVersion": f"v1.{self.version}.0"}
+        if not self.kinds:
+            raise ApiError(NOT_FOUND, "not found")
+        return {"resources": [{"name": kind.plural} for kind in KINDS] + [{"name": "llmservices/status"}]}
+
+    def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        asked = body["spec"]["resourceAttributes"]
+        self.asked.append(asked)
+        name = asked["resource"] + (f"/{asked['subresource']}" if asked["subresource"] else "")
+        return {"status": {"allowed": (name, asked["verb"]) not in self.refuses}}
+
+
+class Metrics:
+    def __init__(self, fault: str = "") -> None:
+        self._fault = fault
+
+    def fault(self) -> str:
+        return self._fault
+
+
+def found(cluster: Cluster, metrics: Metrics | None = None, rights: tuple[Right, ...] = RIGHTS) -> list[str]:
+    source: Any = metrics or Metrics()
+    return [str(item) for item in preflight(cluster, source, rights)]  # type: ignore[arg-type]
+
+
+def test_nothing_is_missing_where_all_is_there() -> None:
+    cluster = Cluster()
+    assert found(cluster) == []
+    assert len(cluster.asked) == sum(len(right.verbs) for right in RIGHTS)
+
+
+@pytest.mark.parametrize(("minor", "old"), [("29", True), ("30", False), ("30+", False), ("34", False), ("", False)])
+def test_an_old_kubernetes_is_named(minor: str, old: bool) -> None:
+    said = found(Cluster(version=minor))
+    assert bool(said) == old
+    if old:
+        assert said == ["Kubernetes v1.29.0 is older than 1.30. Upgrade the cluster to 1.30 or later"]
+
+
+def test_missing_crds_are_named_with_the_command() -> None:
+    (said,) = found(Cluster(kinds=False))
+    assert "llmservices.medley.dev, " in said
+    assert said.endswith("Install them: medley crds | kubectl apply --server-side -f -")
+
+
+def test_a_missing_right_is_named_as_the_rule_to_add() -> None:
+    lease = lease_rights("medley-system", "medley")
+    said = found(Cluster(refuses=(("deployments", "patch"), ("leases", "get"))), rights=(*RIGHTS, *lease))
+    assert said == [
+        "no right to patch deployments.apps in all namespaces (applies one Deployment per variant). "
+        "Add to the ClusterRole of its ServiceAccount: "
+        '{apiGroups: ["apps"], resources: ["deployments"], verbs: ["patch"]}',
+        "no right to get leases.coordination.k8s.io named medley in namespace medley-system (holds the lease of the "
+        'one that leads). Add to the Role of its ServiceAccount: {apiGroups: ["coordination.k8s.io"], '
+        'resources: ["leases"], verbs: ["get"], resourceNames: ["medley"]}',
+    ]
+
+
+def test_prometheus_is_asked() -> None:
+    (said,) = found(Cluster(), Metrics("Prometheus does not answer: refused"))
+    assert said.startswith("Prometheus does not answer: refused. Check --prometheus")
+    (none,) = [str(item) for item in preflight(Cluster(), None, ())]  # type: ignore[arg-type]
+    assert none.startswith("no Prometheus is named")
+
+
+def test_an_api_server_that_does_not_answer_is_all_that_is_said() -> None:
+    class Silent(Cluster):
+        def get(self, path: str) -> dict[str, Any]:
+            raise TransientError("GET /version: the API server did not answer")
+
+    (said,) = found(Silent(), Metrics("silent too"))
+    assert said.startswith("GET /version: the API server did not answer")
+
+
+def test_roles_hold_each_right_once_and_nothing_about_secrets() -> None:
+    rights = (*RIGHTS, *lease_rights("medley-system", "medley"))
+    manifests = role_manifests("medley", "medley-system", rights)
+    kinds = [item["kind"] for item in manifests]
+    assert kinds == ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]
+    rules = [rule for item in manifests for rule in item.get("rules", [])]
+    assert len(rules) == len(rights)
+    text = str(rules)
+    for forbidden in ("secrets", "'*'", "delete", "escalate", "bind", "impersonate"):
+        assert forbidden not in text
+    leases = [rule for rule in rules if rule["resources"] == ["leases"]]
+    assert leases[0] == {
+        "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "patch"],
+        "resourceNames": ["medley"],
+    }  # fmt: skip
+    assert manifests[3]["metadata"]["namespace"] == "medley-system"
