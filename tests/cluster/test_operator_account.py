@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from medley.actuation.cluster_api import ApiError, ClusterApi
 from medley.actuation.rights import RIGHTS, Right, lease_rights, scale_rights
+from medley.cli.main import main
 from medley.controller.lease import Lease, LeaseSettings
 from medley.controller.preflight import preflight
 from medley.lab.account import grant, kubeconfig_for
@@ -79,6 +81,25 @@ def test_what_is_not_in_the_list_is_refused(
         with pytest.raises(ApiError) as refused:
             attempt()
         assert refused.value.status == 403
+
+
+def test_the_doctor_says_what_is_missing_and_how_to_fix_it(
+    control_plane: ControlPlane, api: ClusterApi, namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = (*RIGHTS, *lease_rights(namespace, "medley"))
+    some = tuple(right for right in wanted if right.resource != "events")
+    assert len(settled(account(control_plane, api, namespace, tmp_path, some), wanted, 1)) == 1
+    command = ["doctor", "--kubeconfig", str(tmp_path / "kubeconfig"), "--lease", f"{namespace}/medley"]
+    dead = "http://127.0.0.1:9"
+    assert main([*command, "--prometheus", dead]) == 1
+    text = capsys.readouterr().out
+    assert "missing: no right to create events in all namespaces (says what it did)" in text
+    assert '{apiGroups: [""], resources: ["events"], verbs: ["create"]}' in text
+    assert "missing: Prometheus does not answer" in text
+    assert main([*command, "--prometheus", dead, "-o", "json"]) == 1
+    assert [item["what"][:21] for item in json.loads(capsys.readouterr().out)["missing"]] == [
+        "no right to create ev", "Prometheus does not a",
+    ]  # fmt: skip
 
 
 def test_a_lease_is_taken_kept_and_followed_under_these_rights_only(

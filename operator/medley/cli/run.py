@@ -8,9 +8,13 @@ import os
 import socket
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medley.cycle.snapshot import Settings
 from medley.model.errors import UserError
+
+if TYPE_CHECKING:
+    from medley.controller.lease import LeaseSettings
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -81,11 +85,8 @@ def run(args: argparse.Namespace) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if args.health_port is not None and not 0 <= args.health_port <= 65535:
         raise UserError("must be between 0 and 65535", field="--health-port")
-    kubeconfig = _kubeconfig(args.kubeconfig)
-    if kubeconfig is not None:
-        # kopf logs in by the environment, and the client reads it when it is imported: set it before either is.
-        os.environ["KUBECONFIG"] = str(kubeconfig)
-    from medley.controller.lease import LeaseSettings
+    kubeconfig = environment_for(args.kubeconfig)
+    lease = lease_of(args.lease, args.identity)
     from medley.controller.loop import LoopSettings
     from medley.controller.operator import OperatorSettings
     from medley.controller.operator import run as run_operator
@@ -96,12 +97,6 @@ def run(args: argparse.Namespace) -> int:
         if args.prometheus
         else None
     )
-    lease = None
-    if args.lease is not None:
-        namespace, _, name = args.lease.partition("/")
-        if not namespace or not name or "/" in name:
-            raise UserError(f"{args.lease!r} is not NAMESPACE/NAME", field="--lease", fix="As in medley-system/medley")
-        lease = LeaseSettings(namespace, name, args.identity or f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}")
     run_operator(
         metrics,
         Settings(stabilisation_s=args.stabilisation, max_sample_age_s=args.window / 2, change_cost=args.change_cost),
@@ -111,12 +106,35 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _kubeconfig(given: Path | None) -> Path | None:
-    """The file that was named, or that is there; None in a pod, whose own account is then used."""
+def environment_for(given: Path | None) -> Path | None:
+    """The kubeconfig that was named, or that is there, put into KUBECONFIG; None in a pod, whose own account is used.
+
+    Call it before kopf or the client is imported: they read the environment then.
+
+    Raises:
+        UserError: there is none.
+    """
     named = given or (Path(os.environ["KUBECONFIG"]) if os.environ.get("KUBECONFIG") else None)
     if named is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
         return None
     path = named or Path.home() / ".kube" / "config"
     if not path.is_file():
         raise UserError("no such file", field=f"--kubeconfig {path}", fix="Give --kubeconfig or set KUBECONFIG")
+    os.environ["KUBECONFIG"] = str(path)
     return path
+
+
+def lease_of(text: str | None, identity: str | None) -> LeaseSettings | None:
+    """The lease that NAMESPACE/NAME names.
+
+    Raises:
+        UserError: it does not.
+    """
+    if text is None:
+        return None
+    from medley.controller.lease import LeaseSettings
+
+    namespace, _, name = text.partition("/")
+    if not namespace or not name or "/" in name:
+        raise UserError(f"{text!r} is not NAMESPACE/NAME", field="--lease", fix="As in medley-system/medley")
+    return LeaseSettings(namespace, name, identity or f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}")
