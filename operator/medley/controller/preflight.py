@@ -93,12 +93,7 @@ def _allowed(api: ClusterApi, right: Right, verb: str) -> bool:
 
 
 def _metrics(metrics: MetricsSource | None) -> Iterable[Missing]:
-    if metrics is None:
-        yield Missing(
-            "no Prometheus is named: all demand that is not static stays unknown, and what runs is held",
-            "Give --prometheus URL",
-        )
-        return
-    fault = metrics.fault()
+    # Without one, services with a static workload are still planned: that is a choice, and nothing is missing.
+    fault = metrics.fault() if metrics is not None else ""
     if fault:
         yield Missing(fault, "Check --prometheus, and that a NetworkPolicy lets the operator reach it")

@@ -31,6 +31,7 @@ Version = tuple[int, int]
 
 KUBERNETES_VERSION = "v1.36.3"
 ETCD_VERSION = "v3.6.4"
+HELM_VERSION = "v4.3.1"
 PROMETHEUS_VERSION = "v0.305.3"  # the Go module's number for Prometheus 3.5.3
 
 _PROGRESS_EVERY_S = 5.0
@@ -48,6 +49,7 @@ class Tool(StrEnum):
     KUBECTL = "kubectl"
     PROMETHEUS = "prometheus"
     PROMTOOL = "promtool"
+    HELM = "helm"
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,13 @@ _PROMETHEUS = Family(
     first_build_min=4,
 )
 
+_HELM = Family(
+    module="helm",
+    version=HELM_VERSION,
+    linker_flags="-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1",
+    first_build_min=3,
+)
+
 SPECS: Mapping[Tool, ToolSpec] = {
     Tool.ETCD: ToolSpec(_ETCD, "go.etcd.io/etcd/server/v3", (3, 4)),
     Tool.KUBE_APISERVER: ToolSpec(_KUBERNETES, "k8s.io/kubernetes/cmd/kube-apiserver", (1, 33)),
@@ -98,6 +107,7 @@ SPECS: Mapping[Tool, ToolSpec] = {
     Tool.KUBE_SCHEDULER: ToolSpec(_KUBERNETES, "k8s.io/kubernetes/cmd/kube-scheduler", (1, 33)),
     Tool.KUBECTL: ToolSpec(_KUBERNETES, "k8s.io/kubernetes/cmd/kubectl", (1, 30), ("version", "--client")),
     Tool.PROMETHEUS: ToolSpec(_PROMETHEUS, "github.com/prometheus/prometheus/cmd/prometheus", (2, 40)),
+    Tool.HELM: ToolSpec(_HELM, "helm.sh/helm/v4/cmd/helm", (3, 17), ("version", "--short")),
     Tool.PROMTOOL: ToolSpec(_PROMETHEUS, "github.com/prometheus/prometheus/cmd/promtool", (2, 40)),
 }
 
