@@ -61,6 +61,20 @@ def test_the_values_are_the_defaults_of_the_model() -> None:
     assert values == defaults
 
 
+def test_the_reference_lists_every_value_with_its_default() -> None:
+    def paths(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+        out: dict[str, str] = {}
+        for name, value in values.items():
+            deeper = isinstance(value, dict) and value and not prefix.startswith("resources")
+            out |= paths(value, f"{prefix}{name}.") if deeper else {prefix + name: json.dumps(value)}
+        return out
+
+    table = (ROOT / "docs" / "reference" / "chart.md").read_text()
+    for path, default in paths(yaml.safe_load((CHART / "values.yaml").read_text())).items():
+        if path != "affinity":
+            assert f"| `{path}` | `{default}` |" in table
+
+
 def test_lint_has_nothing_to_say(helm: Helm) -> None:
     done = helm("lint", "--strict", CHART)
     assert done.returncode == 0, done.stdout + done.stderr
