@@ -9,11 +9,13 @@ from typing import Any
 
 from medley.cli.policy_input import add_common, prover_of, read_document
 from medley.cli.policy_output import request_object, request_text
+from medley.policy.answers import W
 from medley.policy.atoms.product import count
 from medley.policy.clauses import All, Builder, Not
 from medley.policy.iam.document import Document
 from medley.policy.iam.evaluate import Evaluator
 from medley.policy.iam.policyset import alone
+from medley.policy.iam.request import Request
 from medley.policy.prove import Outcome, Proved, Refuted
 from medley.policy.realistic import realistic
 from medley.policy.verify import within
@@ -67,7 +69,7 @@ _WORDS = {
 }
 
 
-def relation_of(gained: Outcome, lost: Outcome) -> str:
+def relation_of(gained: Outcome[W], lost: Outcome[W]) -> str:
     """In one word how the second document compares with the first."""
     if isinstance(gained, Proved) and isinstance(lost, Proved):
         return "Equivalent"
@@ -78,7 +80,7 @@ def relation_of(gained: Outcome, lost: Outcome) -> str:
     return "Incomparable" if isinstance(gained, Refuted) and isinstance(lost, Refuted) else "Unknown"
 
 
-def _side(outcome: Outcome, inner: Document, outer: Document) -> dict[str, Any]:
+def _side(outcome: Outcome[Request], inner: Document, outer: Document) -> dict[str, Any]:
     out: dict[str, Any] = {"request": None, "text": "", "engines": [], "reason": "", "count": 0}
     if isinstance(outcome, Proved):
         out["engines"] = [engine.value for engine in outcome.engines]

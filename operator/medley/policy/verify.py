@@ -141,7 +141,7 @@ class Verification:
                 self._batch([rule], witnesses, doubts, proved, disagreements)
             return
 
-    def ask(self, rules: Sequence[Rule]) -> Outcome:
+    def ask(self, rules: Sequence[Rule]) -> Outcome[Request]:
         """Whether all these rules, of one side and one part each, hold."""
         builder = Builder()
         regions = builder.any_of(rule.parts[0] for rule in rules)
@@ -196,13 +196,13 @@ class Verification:
         return Witness(rule, request, decision, refs if decision is not Decision.IMPLICIT_DENY else (), part)
 
 
-def _doubt(rule: Rule, outcome: Outcome) -> Doubt:
+def _doubt(rule: Rule, outcome: Outcome[Request]) -> Doubt:
     if isinstance(outcome, Unproved):
         return Doubt(rule, outcome.reason, outcome.disagreement)
     return Doubt(rule, "the witness lies in none of the rules", "an engine's witness lies outside the question")
 
 
-def within(inner: PolicySet, outer: PolicySet, prover: Prover) -> Outcome:
+def within(inner: PolicySet, outer: PolicySet, prover: Prover) -> Outcome[Request]:
     """Whether everything that `inner` allows is allowed by `outer`; a witness is allowed by `inner` alone."""
     builder = Builder()
     question = builder.question(All((builder.allowed(inner), Not(builder.allowed(outer)))))
