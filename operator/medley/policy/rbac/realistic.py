@@ -64,11 +64,8 @@ def realistic(request: Request, still: Callable[[Request], bool], named: frozens
         if request.path not in named:
             request = _first(request, (replace(request, path=path) for path in PATHS), still)
         return request
-    if request.resource not in named:
+    if (request.api_group, request.whole_resource) not in RESOURCES:
         request = _first(request, _with_resources(request), still)
-    elif request.api_group not in named:
-        groups = dict.fromkeys(group for group, found in RESOURCES if found.startswith(request.resource))
-        request = _first(request, (replace(request, api_group=group) for group in groups), still)
     if request.verb not in named or request.verb not in (*VERBS, *OWN_VERBS):
         request = _first(request, _with_verbs(request, (*VERBS, *OWN_VERBS)), still)
     if request.resource in CLUSTER_SCOPED and request.namespace:
@@ -100,8 +97,8 @@ def _with_verbs(request: Request, verbs: tuple[str, ...]) -> Iterator[Request]:
 
 
 def _with_resources(request: Request) -> Iterator[Request]:
-    """Resources that exist; cluster-scoped ones only outside of namespaces."""
-    for group, whole in RESOURCES:
+    """Resources that exist, those of the same group first; cluster-scoped ones only outside of namespaces."""
+    for group, whole in sorted(RESOURCES, key=lambda found: found[0] != request.api_group):
         resource, _, subresource = whole.partition("/")
         scoped = resource in CLUSTER_SCOPED
         for namespace in dict.fromkeys((request.namespace, "" if scoped else "default")):

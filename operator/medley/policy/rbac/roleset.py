@@ -43,6 +43,8 @@ class Grant:
     index: int
     rule: PolicyRule
     binding: Binding
+    implied: bool = False
+    """Whether the binding is ours, for lack of any."""
 
     @property
     def scope(self) -> str:
@@ -81,7 +83,7 @@ class RoleSet:
         """Every rule with every binding that gives it."""
         for binding in self.bindings:
             for role, index, rule in self._sources.get(binding.role_key, ()):
-                yield Grant(role, index, rule, binding)
+                yield Grant(role, index, rule, binding, self.implied)
 
 
 def _for_everybody(role: Role) -> Binding:

@@ -45,6 +45,7 @@ from medley.policy.iam.request import Caller, Request, request
 from medley.policy.iam.values import range_of, text_of
 from medley.policy.json_text import read_json
 from medley.policy.spec.cloudfix import spec_of_requests
+from medley.policy.spec.frame import rules_of
 from medley.policy.spec.regions import caller_test, equality, key_test, sample_values
 from medley.policy.spec.spec import Rule, Side, Spec
 from medley.policy.yaml_text import read_yaml
@@ -70,20 +71,7 @@ def read_spec(text: str, name: str) -> Spec:
             return spec_of_requests(value, name)
     else:
         value = read_yaml(text, name)
-    path = f"{name}: $"
-    if not isinstance(value, dict) or not value:
-        raise UserError("is not a spec", field=path, fix="Give floor and ceiling, or Requests")
-    for key in value:
-        if key not in ("floor", "ceiling"):
-            raise UserError(f"{key!r} is no field", field=f"{path}.{key}", fix="Known: floor, ceiling, Requests")
-    rules: list[Rule] = []
-    for side in Side:
-        items = value.get(side.value) or []
-        if not isinstance(items, list):
-            raise UserError("is not a list", field=f"{path}.{side.value}")
-        for number, item in enumerate(items):
-            rules.append(_rule(item, side, number, f"{path}.{side.value}[{number}]"))
-    return Spec(tuple(rules))
+    return Spec(tuple(_rule(*found) for found in rules_of(value, name, "Requests")))
 
 
 def _rule(item: Any, side: Side, number: int, path: str) -> Rule:
