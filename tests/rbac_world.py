@@ -6,10 +6,13 @@ cluster without touching; namespaces are shared.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
+from typing import Any
 
+from medley.model.errors import UserError
 from medley.policy.rbac.document import (
     API_GROUP,
     Binding,
@@ -25,6 +28,8 @@ from medley.policy.rbac.document import (
     SubjectKind,
 )
 from medley.policy.rbac.request import ACCOUNT_PREFIX, MASTERS, Caller, Request, service_account
+from medley.policy.rbac.spec import Spec, rule_of
+from medley.policy.spec.spec import Side
 
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "use", "escalate")
 GROUPS = ("", "apps", "batch", "x.example.org")
@@ -149,7 +154,9 @@ class World:
         role, rule = self._rng.choice(rules)
         other = self._any_request()
         verb = self._pick(rule.verbs, other.verb)
-        bound = [found for found in (manifest.bindings if manifest else ()) if found.role_key == role.key]
+        bound = [
+            found for found in (manifest.bindings if manifest else ()) if found.subjects and found.role_key == role.key
+        ]
         binding = self._rng.choice(bound) if bound else None
         caller = other.caller if binding is None else self._one_of(binding)
         if rule.non_resource_urls:
@@ -206,3 +213,51 @@ class World:
             self._rng.choice((*NAMES, "")),
             self._rng.choice((*self.namespaces, "")),
         )
+
+    def spec(self, *, subjects: bool = True) -> Spec:
+        """One or two floor rules and up to three ceiling rules, some of them about one subject; none is empty."""
+        rules = []
+        for side, number in ((Side.FLOOR, self._rng.randint(0, 2)), (Side.CEILING, self._rng.randint(1, 3))):
+            while sum(rule.side is side for rule in rules) < number:
+                value = self._region(side, subjects=subjects)
+                if side is Side.CEILING and self._rng.random() < 0.15:
+                    value = {"allOf": [self._region(side, subjects=False) for _ in range(2)]}
+                with contextlib.suppress(UserError):  # a set without any request
+                    rules.append(rule_of(value, side, len(rules), "spec"))
+        return Spec(tuple(rules))
+
+    def _region(self, side: Side, *, subjects: bool) -> dict[str, Any]:
+        floor = side is Side.FLOOR
+        out: dict[str, Any] = {}
+        if subjects and (floor or self._rng.random() < 0.3):
+            out["subject"] = self._spec_subject()
+        if self._rng.random() < 0.15:
+            urls = [url for url in self._some(RULE_PATHS, 2) if url == "*" or url.startswith("/")] or ["/x"]
+            return {**out, "verbs": list(self._some(VERBS, 2)), "nonResourceURLs": urls}
+        fields: dict[str, tuple[tuple[str, ...], float]] = {
+            "verbs": (VERBS, 0.1),
+            "apiGroups": (GROUPS, 0.1),
+            "resources": (("pods", "deployments", "secrets", "pods/log", "deployments/scale", "*/scale"), 0.1),
+        }
+        for name, (items, star) in fields.items():
+            if floor or self._rng.random() < 0.7:
+                negate = not floor and self._rng.random() < 0.15
+                key = f"not{name[0].upper()}{name[1:]}" if negate else name
+                out[key] = list(self._some(items, 2, star=0.0 if negate else star))
+        if self._rng.random() < 0.2:
+            out["resourceNames"] = list(self._some(NAMES, 2, star=0.0))
+        if self._rng.random() < (0.8 if floor else 0.4):
+            negate = not floor and self._rng.random() < 0.3
+            key = "notNamespaces" if negate else "namespaces"
+            out[key] = list(self._some((*self.namespaces, ""), 2, star=0.0))
+        return out
+
+    def _spec_subject(self) -> dict[str, str]:
+        kind = self._rng.choice(("User", "Group", "ServiceAccount"))
+        if kind == "ServiceAccount":
+            return {
+                "kind": kind,
+                "name": self._rng.choice(self.accounts),
+                "namespace": self._rng.choice(self.namespaces),
+            }
+        return {"kind": kind, "name": self._rng.choice(self.users if kind == "User" else self.groups)}

@@ -14,13 +14,18 @@ from medley.policy.clauses import All, Not
 from medley.policy.prove import Proved, Prover, Refuted, Unproved
 from medley.policy.rbac.dimensions import region_of
 from medley.policy.rbac.document import Kind, Manifest, PolicyRule, Role
+from medley.policy.rbac.edits import apply_edits
 from medley.policy.rbac.evaluate import Evaluator
 from medley.policy.rbac.parse import parse_manifest
 from medley.policy.rbac.questions import Space, equivalent, within
 from medley.policy.rbac.render import manifest_text
+from medley.policy.rbac.repair import repair
 from medley.policy.rbac.request import Request, user
 from medley.policy.rbac.roleset import RoleSet
+from medley.policy.rbac.verify import verify
+from medley.policy.repair.repair import Outcome
 from medley.policy.smt.engine import find_values as smt
+from medley.policy.spec.spec import Side
 from rbac_world import World
 
 SEEDS = st.integers(0, 2**32)
@@ -155,3 +160,44 @@ def reversed_rule(rule: PolicyRule) -> PolicyRule:
     return PolicyRule(
         rule.verbs[::-1], rule.api_groups[::-1], rule.resources[::-1], rule.resource_names[::-1], rule.non_resource_urls
     )
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_a_repair_is_inside_the_ceiling_and_covers_the_floor_or_names_a_contradiction(seed: int) -> None:
+    world = world_of(seed)
+    alone = seed % 4 == 0
+    manifest, spec = world.manifest(bindings=not alone), world.spec(subjects=not alone)
+    result = repair(manifest, spec, ATOMS)
+    assert result.outcome in (Outcome.REPAIRED, Outcome.UNCHANGED, Outcome.CONTRADICTION)
+    assert apply_edits(manifest, result.edits) == result.manifest
+    assert parse_manifest(manifest_text(result.manifest)) == result.manifest
+    evaluator = Evaluator(result.manifest)
+    if result.outcome is Outcome.CONTRADICTION:
+        assert result.manifest == manifest
+        assert result.contradictions
+        return
+    for request in asked(world, manifest, result.manifest):
+        allowed = evaluator.allows(request)
+        for rule in spec.rules:
+            if len(rule.parts) == 1 and rule.parts[0].contains(request):
+                assert allowed is (rule.side is Side.FLOOR), (rule, request)
+
+
+@settings(max_examples=100, deadline=None)
+@given(SEEDS)
+def test_a_verdict_agrees_with_the_evaluator_on_samples(seed: int) -> None:
+    world = world_of(seed)
+    manifest, spec = world.manifest(), world.spec()
+    report = verify(RoleSet(manifest), spec, ATOMS)
+    evaluator = Evaluator(manifest)
+    for witness in report.witnesses:
+        region = witness.rule.parts[witness.part]
+        assert region.contains(witness.request)
+        assert evaluator.allows(witness.request) is (witness.rule.side is Side.CEILING)
+        assert bool(witness.grants) is (witness.rule.side is Side.CEILING)
+    holding = [rule for rule, _ in report.proved if len(rule.parts) == 1]
+    for request in asked(world, manifest):
+        for rule in holding:
+            if rule.parts[0].contains(request):
+                assert evaluator.allows(request) is (rule.side is Side.FLOOR), (rule, request)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from medley.policy.answers import Answer, Empty, Found, Values
+from medley.policy.atoms.product import find_values as find_by_atoms
+from medley.policy.clauses import All, Question
+from medley.policy.rbac.dimensions import region_of
 from medley.policy.rbac.document import API_GROUP, API_VERSION, Binding, Role
 from medley.policy.rbac.evaluate import Evaluator
 from medley.policy.rbac.parse import object_of
+from medley.policy.rbac.questions import Space
 from medley.policy.rbac.request import ANONYMOUS, MASTERS, Caller, Request, service_account, user
 from medley.policy.rbac.roleset import RoleSet
+from medley.policy.smt.engine import find_values as find_by_smt
 
 FILE = Path(__file__).parents[1] / "data" / "policy" / "rbac_probes.yaml"
 TABLE = yaml.safe_load(FILE.read_text(encoding="utf-8"))
@@ -62,6 +69,20 @@ def test_there_are_enough_and_each_names_its_page() -> None:
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe["rule"])
 def test_the_evaluator_decides_as_documented(probe: dict[str, Any]) -> None:
     assert Evaluator(role_set(probe)).allows(request_of(probe)) is probe["allowed"]
+
+
+@pytest.mark.parametrize("find", [find_by_atoms, find_by_smt], ids=["B", "C"])
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe["rule"])
+def test_the_engines_that_prove_decide_as_documented(
+    probe: dict[str, Any], find: Callable[[Question], Answer[Values]]
+) -> None:
+    roles, request = role_set(probe), request_of(probe)
+    space = Space((roles,), (request.caller,))
+    region = space.builder.clause(region_of(request, space.callers.text(request.caller)))
+    answer = find(space.question(All((space.allowed(roles), region))))
+    assert isinstance(answer, Found if probe["allowed"] else Empty)
+    if isinstance(answer, Found):
+        assert space.request(answer.witness) == request
 
 
 def test_masters_pass_without_any_binding() -> None:

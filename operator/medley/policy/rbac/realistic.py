@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from medley.policy.rbac.dimensions import OBJECT_VERBS
 from medley.policy.rbac.request import Request
 
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
@@ -68,8 +69,9 @@ def realistic(request: Request, still: Callable[[Request], bool], named: frozens
         request = _first(request, _with_resources(request), still)
     if request.verb not in named or request.verb not in (*VERBS, *OWN_VERBS):
         request = _first(request, _with_verbs(request, (*VERBS, *OWN_VERBS)), still)
-    if request.resource in CLUSTER_SCOPED and request.namespace:
-        request = _first(request, (replace(request, namespace=""),), still)
+    if not possible(request):
+        places = dict.fromkeys(("default", "", *sorted(named)))
+        request = _first(request, (replace(request, namespace=place) for place in places), still)
     if request.name and request.name not in named:
         request = _first(request, (replace(request, name="example"),), still)
     if request.namespace and request.namespace not in named:
@@ -78,16 +80,22 @@ def realistic(request: Request, still: Callable[[Request], bool], named: frozens
 
 
 def _first(request: Request, candidates: Iterable[Request], still: Callable[[Request], bool]) -> Request:
-    return next((found for found in candidates if _possible(found) and still(found)), request)
+    return next((found for found in candidates if possible(found) and still(found)), request)
 
 
-def _possible(request: Request) -> bool:
-    """Whether the API server makes such a request of a URL."""
+def possible(request: Request) -> bool:
+    """Whether the API server makes such a request of a URL, for a resource that exists in its place."""
     if request.path:
         return True
+    known = (request.api_group, request.whole_resource) in RESOURCES
+    if known and request.verb in (*OBJECT_VERBS, "create"):
+        # An object lies in a namespace or in none, as its kind does. (A namespace lies in itself.)
+        scoped = request.resource in CLUSTER_SCOPED
+        if scoped is bool(request.namespace) and request.resource != "namespaces":
+            return False
     if request.verb == "deletecollection" or (request.verb == "create" and not request.subresource):
         return not request.name
-    return bool(request.name) or request.verb not in ("get", "update", "patch", "delete")
+    return bool(request.name) or request.verb not in OBJECT_VERBS
 
 
 def _with_verbs(request: Request, verbs: tuple[str, ...]) -> Iterator[Request]:

@@ -52,12 +52,14 @@ class Region:
         """Whether it names something that only requests for resources have."""
         return any(found is not None for found in (self.api_groups, self.resources, self.names, self.namespaces))
 
-    def formula(self, space: Space) -> Formula:
-        """A formula that says that the request lies in it."""
+    def formula(self, space: Space, who: Callable[[Caller], bool] | None = None) -> Formula:
+        """A formula that says that the request lies in it; with `who` by one of those in place of its caller."""
         tests: list[Test] = [*_listed(VERB, self.verbs), *_listed(GROUP, self.api_groups)]
         tests.extend(_exactly(NAME, self.names))
         tests.extend(_exactly(NAMESPACE, self.namespaces))
-        if self.caller is not None:
+        if who is not None:
+            tests.append(space.callers.test(who))
+        elif self.caller is not None:
             tests.append(space.callers.test(lambda caller: caller == self.caller))
         if self.urls is not None:
             tests.extend((ON_PATH, path_test(self.urls.items, complement=self.urls.negated)))
