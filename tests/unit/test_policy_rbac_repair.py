@@ -251,3 +251,18 @@ def test_the_command_names_contradictions(command: Command) -> None:
     assert said["contradictions"][0]["provedBySmt"] is True
     code, out = command.run(bound(role(PODS)), spec)
     assert "floor f0 needs what ceiling secrets shuts" in out
+
+
+def test_the_example_of_the_how_to_is_broken_and_repaired(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = Path(__file__).parents[2] / "examples" / "policy"
+    options = ("-s", str(folder / "autoscaler-spec.yaml"), "--ceiling", "kubernetes-danger", "-o", "json")
+    given, fixed = str(folder / "autoscaler.yaml"), tmp_path / "fixed.yaml"
+    assert main(["policy", "verify", "-d", given, *options]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert [witness["rule"] for witness in said["witnesses"]] == [
+        "take-the-lease", "workloads-elsewhere", "wildcard-resources", "read-secrets", "workloads-anywhere",
+    ]  # fmt: skip
+    assert len(said["warnings"]) == 1
+    assert main(["policy", "repair", "-d", given, *options, "--write", str(fixed)]) == 0
+    assert len(json.loads(capsys.readouterr().out)["edits"]) == 6
+    assert main(["policy", "verify", "-d", str(fixed), *options]) == 0

@@ -82,7 +82,7 @@ def _repair_lines(result: Repair, given: Manifest, name: str) -> Iterable[str]:
     for rejected in result.rejected:
         refused[rejected.witness.rule.id] = refused.get(rejected.witness.rule.id, 0) + 1
     for rule, number in refused.items():
-        yield f"  refused: {number} candidates that take away what floor {rule} needs"
+        yield f"  refused, for they take away what floor {rule} needs: {number}"
     if result.proof is not None and result.outcome in (Outcome.REPAIRED, Outcome.UNCHANGED):
         engines = sorted({"+".join(engine.value for engine in engines) for _, engines in result.proof.proved})
         yield f"  {len(result.proof.proved)} rules proved by {', '.join(engines) or 'nothing'} (B: atoms, C: Z3)"
