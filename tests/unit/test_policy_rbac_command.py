@@ -193,6 +193,13 @@ def test_options_of_iam_are_refused_and_warnings_are_told(files: Files) -> None:
     assert "rules[0].resources[1]: 'secrets/*' is no wildcard" in err
 
 
+def test_a_role_that_nobody_has_beside_others_is_warned_about(files: Files) -> None:
+    other = MANIFEST.partition("---\n")[0].replace("{name: scaler}", "{name: other}")
+    manifest, spec = files.path("m.yaml", f"{MANIFEST}---\n{other}"), files.path("s.yaml", SPEC)
+    _, said = files.json("verify", "-d", manifest, "-s", spec)
+    assert said["warnings"] == ["ClusterRole other: bound to nobody here, so nothing that it gives is looked at"]
+
+
 def test_what_a_document_is_is_told_by_its_fields() -> None:
     assert looks_like_manifest(MANIFEST)
     assert looks_like_manifest('{"apiVersion": "v1", "kind": "List", "items": []}')

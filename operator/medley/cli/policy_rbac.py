@@ -36,13 +36,19 @@ def roles_of(manifest: Manifest, args: argparse.Namespace, path: Path) -> RoleSe
     for name in _FOR_IAM:
         if getattr(args, name, None):
             raise UserError("is for IAM documents", field=f"--{name.replace('_', '-')}", fix="Leave it out")
-    for warning in manifest.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
     roles = RoleSet(manifest)
+    for warning in warnings_of(manifest, roles):
+        print(f"warning: {warning}", file=sys.stderr)
     if not roles.roles.keys() & {found.key for found in manifest.objects} and not manifest.bindings:
         raise UserError("has no roles", field=str(path), fix="Give roles and bindings")
     require_known(roles)
     return roles
+
+
+def warnings_of(manifest: Manifest, roles: RoleSet) -> list[str]:
+    """What the manifest says that does not do what it looks like, and roles that no question is about."""
+    unbound = (f"{role}: bound to nobody here, so nothing that it gives is looked at" for role in roles.unbound())
+    return [*manifest.warnings, *unbound]
 
 
 def rbac_spec(args: argparse.Namespace) -> Spec:
@@ -56,7 +62,7 @@ def verify_manifest(manifest: Manifest, args: argparse.Namespace) -> int:
     roles = roles_of(manifest, args, args.document)
     report = verify(roles, rbac_spec(args), prover_of(args))
     if args.output == "json":
-        print(json.dumps({**rbac_report_object(report), "warnings": list(manifest.warnings)}))
+        print(json.dumps({**rbac_report_object(report), "warnings": warnings_of(manifest, roles)}))
     else:
         print("\n".join(rbac_report_lines(report)))
     return EXIT[report.verdict]

@@ -79,6 +79,11 @@ class RoleSet:
         """Bindings to roles that are not here: what they allow is not known."""
         return [binding for binding in self.bindings if binding.role_key not in self.roles]
 
+    def unbound(self) -> list[Role]:
+        """Roles of which nothing is given to anybody, neither by a binding nor through an aggregating role."""
+        given = {grant.role.key for grant in self.grants()} | {binding.role_key for binding in self.bindings}
+        return [found for found in self.objects if isinstance(found, Role) and found.key not in given]
+
     def grants(self) -> Iterator[Grant]:
         """Every rule with every binding that gives it."""
         for binding in self.bindings:

@@ -48,7 +48,7 @@ FIELDS = {
 _NEGATED = {f"not{name[0].upper()}{name[1:]}": name for name in FIELDS}
 _OTHERS = ("id", "subject", "allOf", "source", "reason")
 _SUBJECTS = {"User": ("name", "groups"), "Group": ("name",), "ServiceAccount": ("name", "namespace")}
-FIRST = "somebody"
+FIRST = "(somebody)"
 """The user who stands for the members of a group."""
 
 

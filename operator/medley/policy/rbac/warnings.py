@@ -18,8 +18,10 @@ def role_warnings(role: Role, path: str) -> Iterator[str]:
     """Warnings about a role, each with its path."""
     for number, rule in enumerate(role.rules):
         yield from rule_warnings(rule, f"{path}.rules[{number}]")
-    if role.aggregation is not None and role.rules:
-        yield f"{path}.rules: a controller overwrites them with those of the selected ClusterRoles"
+    if role.aggregation is not None:
+        yield f"{path}.aggregationRule: ClusterRoles of the cluster with its labels come on top of those given here"
+        if role.rules:
+            yield f"{path}.rules: a controller overwrites them with those of the selected ClusterRoles"
 
 
 def rule_warnings(rule: PolicyRule, path: str) -> Iterator[str]:
