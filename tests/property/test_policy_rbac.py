@@ -19,7 +19,7 @@ from medley.policy.rbac.evaluate import Evaluator
 from medley.policy.rbac.parse import parse_manifest
 from medley.policy.rbac.questions import Space, equivalent, within
 from medley.policy.rbac.render import manifest_text
-from medley.policy.rbac.repair import repair
+from medley.policy.rbac.repair import gives_the_floor_alone, repair
 from medley.policy.rbac.request import Request, user
 from medley.policy.rbac.roleset import RoleSet
 from medley.policy.rbac.verify import verify
@@ -172,6 +172,7 @@ def test_a_repair_is_inside_the_ceiling_and_covers_the_floor_or_names_a_contradi
     assert result.outcome in (Outcome.REPAIRED, Outcome.UNCHANGED, Outcome.CONTRADICTION)
     assert apply_edits(manifest, result.edits) == result.manifest
     assert parse_manifest(manifest_text(result.manifest)) == result.manifest
+    assert gives_the_floor_alone(manifest, result.manifest, spec)
     evaluator = Evaluator(result.manifest)
     if result.outcome is Outcome.CONTRADICTION:
         assert result.manifest == manifest

@@ -13,7 +13,7 @@ from medley.policy.answers import Answer, Empty, Found, Values
 from medley.policy.atoms.product import find_values as find_by_atoms
 from medley.policy.clauses import All, Question
 from medley.policy.rbac.dimensions import region_of
-from medley.policy.rbac.document import API_GROUP, API_VERSION, Binding, Role
+from medley.policy.rbac.document import API_GROUP, API_VERSION, Binding, LabelSelector, Role
 from medley.policy.rbac.evaluate import Evaluator
 from medley.policy.rbac.parse import object_of
 from medley.policy.rbac.questions import Space
@@ -120,3 +120,39 @@ def test_a_binding_to_a_role_that_is_not_there_is_named_and_cluster_admin_is_kno
     assert not admin.missing()
     assert Evaluator(admin).allows(Request(user("jane"), "get", path="/metrics"))
     assert Evaluator(admin).allows(Request(user("jane"), "get", resource="secrets", name="a", namespace="x"))
+
+
+def selector(value: dict[str, Any]) -> LabelSelector:
+    role = {"apiVersion": API_VERSION, "kind": "ClusterRole", "metadata": {"name": "r"}}
+    found = object_of({**role, "aggregationRule": {"clusterRoleSelectors": [value]}})
+    assert isinstance(found, Role)
+    assert found.aggregation is not None
+    return found.aggregation[0]
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "tier", "matches"),
+    [
+        ("In", ["a", "b"], "a", True),
+        ("In", ["a", "b"], "c", False),
+        ("In", ["a", "b"], None, False),
+        ("NotIn", ["a", "b"], "a", False),
+        ("NotIn", ["a", "b"], "c", True),
+        # "Labels and Selectors", set-based requirement: "and all resources with no labels with the tier key".
+        ("NotIn", ["a", "b"], None, True),
+        ("Exists", [], "a", True),
+        ("Exists", [], None, False),
+        ("DoesNotExist", [], "a", False),
+        ("DoesNotExist", [], None, True),
+    ],
+)
+def test_selectors_match_as_documented(operator: str, values: list[str], tier: str | None, matches: bool) -> None:
+    found = selector({"matchExpressions": [{"key": "tier", "operator": operator, "values": values}]})
+    assert found.matches(() if tier is None else (("tier", tier),)) is matches
+
+
+def test_all_of_a_selector_must_match_and_an_empty_one_matches_everything() -> None:
+    both = {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "Exists"}]}
+    assert selector(both).matches((("a", "b"), ("c", "")))
+    assert not selector(both).matches((("a", "b"),))
+    assert selector({}).matches(())

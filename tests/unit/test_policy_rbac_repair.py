@@ -76,6 +76,9 @@ def test_a_rule_is_split_where_only_one_verb_of_one_resource_is_shut() -> None:
         "ClusterRole scaler rules[1].verbs: remove list",
     ]
     assert [rule.verbs for rule in result.manifest.roles[0].rules] == [("get", "list", "watch"), ("get", "watch")]
+    # To take list away from both is refused with what the floor then lacks.
+    refused = {(edit_text(found.edits[0]), found.witness.rule.id) for found in result.rejected if len(found.edits) == 1}
+    assert ("ClusterRole scaler rules[0].verbs: remove list", "f0") in refused
 
 
 def test_a_star_becomes_a_list_without_what_is_shut() -> None:
@@ -83,6 +86,25 @@ def test_a_star_becomes_a_list_without_what_is_shut() -> None:
     result = run(bound(role(rule)), "ceiling:\n- {id: d, verbs: [delete, deletecollection], apiGroups: apps}")
     assert result.outcome is Outcome.REPAIRED
     assert set(result.manifest.roles[0].rules[0].verbs) == {"get", "list", "watch", "create", "update", "patch"}
+
+
+def test_a_wildcard_is_replaced_by_nothing_that_it_does_not_cover() -> None:
+    rule = 'apiGroups: [apps, ""], resources: ["*/scale"], verbs: [get, delete]'
+    wanted = floor("verbs: get, apiGroups: apps, resources: deployments/scale, namespaces: serving")
+    result = run(bound(role(rule)), wanted + "ceiling:\n- {id: s, resources: statefulsets/scale, apiGroups: apps}")
+    assert result.outcome is Outcome.REPAIRED
+    assert {entry for rule in result.manifest.roles[0].rules for entry in rule.resources} <= {
+        "deployments/scale", "replicasets/scale", "*/scale",
+    }  # fmt: skip
+
+
+def test_a_prefix_is_replaced_by_urls_of_the_floor() -> None:
+    wanted = floor("verbs: get, nonResourceURLs: [/metrics, /metrics/cadvisor]")
+    result = run(
+        bound(role("nonResourceURLs: [/metrics*], verbs: [get]")),
+        wanted + "ceiling:\n- {id: u, nonResourceURLs: /metrics/x*}",
+    )
+    assert texts(result) == ["ClusterRole scaler rules[0].nonResourceURLs becomes /metrics, /metrics/cadvisor"]
 
 
 def test_names_that_the_floor_gives_limit_a_rule() -> None:

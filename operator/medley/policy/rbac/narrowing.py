@@ -120,7 +120,9 @@ class Narrowing:
             own = [verb for part in parts for verb in (part.verbs.items if part.verbs else ())]
             lists = [[verb for verb in (*VERBS, *own) if self._free(replace(request, verb=verb))]]
         elif name == "nonResourceURLs":
-            lists = [[url for part in parts for url in (part.urls.items if part.urls else ())]]
+            starts = tuple(hit.rstrip(ALL) for hit in wild)
+            urls = (url for part in parts for url in (part.urls.items if part.urls else ()))
+            lists = [[url for url in urls if url.startswith(starts)]]
         elif name == "apiGroups":
             own = [group for part in parts for group in (part.api_groups.items if part.api_groups else ())]
             known = [group for group, whole in RESOURCES if whole in rule.resources]
@@ -131,7 +133,7 @@ class Narrowing:
         else:
             own = [whole for part in parts for whole in (part.resources.items if part.resources else ())]
             known = [whole for group, whole in RESOURCES if group in rule.api_groups and ALL not in rule.api_groups]
-            known = [whole for whole in known if wild == [ALL] or whole.endswith(wild[0][1:])]
+            own, known = ([whole for whole in found if _covered(whole, wild)] for found in (own, known))
             lists = [
                 [whole for whole in found if self._free(_about(request, whole))] for found in ([*known, *own], own)
             ]
@@ -235,6 +237,11 @@ def free_name(keys: Collection[Key], name: str, namespace: str) -> str:
 def add_object(added: Role | Binding) -> Edit:
     """Appends an object."""
     return Edit(EditKind.ADD_OBJECT, added.key, added=added)
+
+
+def _covered(whole: str, wild: Iterable[str]) -> bool:
+    """Whether a resource is among those of a wildcard."""
+    return any(hit == ALL or f"{ALL}/{whole.partition('/')[2]}" == hit for hit in wild)
 
 
 def _same_group(part: Region, rule: PolicyRule) -> bool:

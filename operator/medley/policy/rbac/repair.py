@@ -18,7 +18,7 @@ from medley.policy.rbac.document import Manifest
 from medley.policy.rbac.edits import Edit, apply_edits
 from medley.policy.rbac.evaluate import Evaluator
 from medley.policy.rbac.narrowing import Narrowing, Plan
-from medley.policy.rbac.questions import Space
+from medley.policy.rbac.questions import Space, within
 from medley.policy.rbac.regions import Region
 from medley.policy.rbac.request import Caller, Request
 from medley.policy.rbac.roleset import RoleSet
@@ -130,16 +130,13 @@ class _Search:
     def _widen(self, witness: Witness) -> Plan | None:
         for plan in Widening(self.manifest, RoleSet(self.manifest)).plans(witness):
             after = self._after(plan)
-            if after is not None and Evaluator(after).allows(witness.request) and self._gives_the_floor_alone(after):
+            if (
+                after is not None
+                and Evaluator(after).allows(witness.request)
+                and gives_the_floor_alone(self.manifest, after, self.spec)
+            ):
                 return plan
         return None
-
-    def _gives_the_floor_alone(self, after: Manifest) -> bool:
-        before, new = RoleSet(self.manifest), RoleSet(after)
-        space = Space((before, new), self.spec.callers())
-        floor = Some(tuple(reach(part, space) for rule in self.spec.floor for part in rule.parts))
-        gained = All((space.allowed(new), Not(space.allowed(before)), Not(floor)))
-        return isinstance(space.prove(ATOMS, gained, lambda _: True), Proved)
 
     # What the ceiling shuts.
 
@@ -191,13 +188,24 @@ class _Search:
         return outside, inside
 
     def _helps(self, after: Manifest, plan: Plan, witness: Witness) -> bool:
-        """Whether fewer grants allow the request after the plan, and the floor still holds."""
+        """Whether fewer grants allow the request after the plan, nothing is new, and the floor still holds."""
         if sum(1 for _ in Evaluator(after).matching(witness.request)) >= len(witness.grants):
+            return False
+        if not isinstance(within(RoleSet(after), RoleSet(self.manifest), ATOMS), Proved):
             return False
         broken = self._check(after).run(self.spec.floor).witnesses
         if broken:
             self.rejected.append(Rejected((*self.edits, *plan), broken[0]))
         return not broken
+
+
+def gives_the_floor_alone(before: Manifest, after: Manifest, spec: Spec) -> bool:
+    """Whether what the second manifest allows beyond the first is of the floor."""
+    old, new = RoleSet(before), RoleSet(after)
+    space = Space((old, new), spec.callers())
+    floor = Some(tuple(reach(part, space) for rule in spec.floor for part in rule.parts))
+    gained = All((space.allowed(new), Not(space.allowed(old)), Not(floor)))
+    return isinstance(space.prove(ATOMS, gained, lambda _: True), Proved)
 
 
 def reach(region: Region, space: Space) -> Formula:
