@@ -228,6 +228,14 @@ def test_edits_that_cannot_be_done_are_refused() -> None:
             apply_edits(manifest, (edit,))
 
 
+def test_a_manifest_that_is_too_large_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medley.policy.rbac.repair.MAX_WORK", 2)
+    given = parse_manifest(bound(role(PODS)))
+    result = repair(given, read_spec(floor(READ_PODS) + f"ceiling:\n{NO_SECRETS}", "spec"), Prover())
+    assert (result.outcome, result.manifest) == (Outcome.UNKNOWN, given)
+    assert "too large" in result.reason
+
+
 class Command:
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self._capsys = folder, capsys

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from medley.policy.rbac.document import ALL, Manifest, PolicyRule
-from medley.policy.rbac.request import MASTERS, Request
+from medley.policy.rbac.request import MASTERS, Caller, Request
 from medley.policy.rbac.roleset import EVERYWHERE, Grant, RoleSet, applies_to
+
+_REMEMBERED_CALLERS = 1024
 
 
 class Evaluator:
@@ -20,6 +22,7 @@ class Evaluator:
     def __init__(self, roles: RoleSet | Manifest) -> None:
         self.roles = RoleSet(roles) if isinstance(roles, Manifest) else roles
         self._grants = tuple(self.roles.grants())
+        self._by_caller: dict[Caller, tuple[Grant, ...]] = {}
 
     def allows(self, request: Request) -> bool:
         """Whether the request goes through."""
@@ -27,14 +30,15 @@ class Evaluator:
 
     def matching(self, request: Request) -> Iterator[Grant]:
         """Every grant that allows the request."""
-        for grant in self._grants:
-            if reaches(grant, request) and rule_allows(grant.rule, request):
+        grants = self._by_caller.get(request.caller)
+        if grants is None:
+            grants = tuple(grant for grant in self._grants if applies_to(grant.binding, request.caller))
+            if len(self._by_caller) >= _REMEMBERED_CALLERS:
+                self._by_caller.clear()
+            self._by_caller[request.caller] = grants
+        for grant in grants:
+            if grant.scope in (EVERYWHERE, request.namespace) and rule_allows(grant.rule, request):
                 yield grant
-
-
-def reaches(grant: Grant, request: Request) -> bool:
-    """Whether the binding counts where the request goes, and names the caller."""
-    return grant.scope in (EVERYWHERE, request.namespace) and applies_to(grant.binding, request.caller)
 
 
 def rule_allows(rule: PolicyRule, request: Request) -> bool:

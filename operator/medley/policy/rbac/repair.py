@@ -31,6 +31,8 @@ from medley.policy.verify import Verdict
 
 MAX_STEPS = 100
 """Requests that are put right one after the other."""
+MAX_WORK = 100_000
+"""Candidates times rules: about a minute. A manifest of ten rules never gets there, a whole cluster does."""
 ATOMS = Prover(engines=(Engine.ATOMS,))
 
 
@@ -84,7 +86,11 @@ def repair(manifest: Manifest, spec: Spec, prover: Prover) -> Repair:
     search.run()
     proof = verify(RoleSet(search.manifest), spec, prover)
     if proof.verdict is not Verdict.SATISFIED:
-        reason = proof.doubts[0].reason if proof.doubts else "no edits were found that meet the spec"
+        reason = "no edits were found that meet the spec"
+        if search.work > MAX_WORK:
+            reason = "the manifest is too large: repair the roles of one subject at a time"
+        elif proof.doubts:
+            reason = proof.doubts[0].reason
         return Repair(Outcome.UNKNOWN, manifest, (), before, proof, tuple(search.rejected), reason=reason)
     return Repair(Outcome.REPAIRED, search.manifest, tuple(search.edits), before, proof, tuple(search.rejected))
 
@@ -98,9 +104,12 @@ class _Search:
     manifest: Manifest = field(init=False)
     edits: list[Edit] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    work: int = 0
+    """Candidates looked at, each times the rules of the manifest."""
 
     def __post_init__(self) -> None:
         self.manifest = self.given
+        self._size = sum(1 for _ in RoleSet(self.given).grants())
 
     def run(self) -> None:
         """Edits until engine B finds nothing wrong, or none are left to try."""
@@ -154,6 +163,9 @@ class _Search:
                 if best is not None and best[0][0] == 0 and len(plan) > best[0][1]:
                     break
                 after = self._after(plan)
+                self.work += self._size
+                if self.work > MAX_WORK:
+                    return None
                 if after is None or not self._helps(after, plan, witness):
                     continue
                 evaluator = Evaluator(after)
@@ -170,11 +182,11 @@ class _Search:
         """Sample requests that are allowed to those who have the role to blame: outside of the ceiling, and inside."""
         roles = RoleSet(self.manifest)
         known = Space((roles,), self.spec.callers()).callers
-        blamed = {grant.role.key for grant in witness.grants}
+        blamed = {key for grant in witness.grants for key in (grant.role.key, grant.binding.key)}
+        touched = [grant for grant in roles.grants() if {grant.role.key, grant.binding.key} & blamed]
         others = (
             known.least(subject, grant.binding.metadata.namespace)
-            for grant in roles.grants()
-            if grant.role.key in blamed
+            for grant in touched
             for subject in grant.binding.subjects
         )
         evaluator = Evaluator(roles)
@@ -182,7 +194,7 @@ class _Search:
         shut.append(witness.rule.parts[witness.part])
         outside: list[Request] = []
         inside: list[Request] = []
-        for request in samples(roles, self.spec, (witness.request.caller, *others)):
+        for request in samples(touched, self.spec, (witness.request.caller, *others)):
             if evaluator.allows(request):
                 (inside if any(region.contains(request) for region in shut) else outside).append(request)
         return outside, inside

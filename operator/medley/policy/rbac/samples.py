@@ -6,20 +6,19 @@ They have Kubernetes' own verbs and resources, and what the manifest and the spe
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from medley.policy.rbac.document import ALL
 from medley.policy.rbac.realistic import CLUSTER_SCOPED, PATHS, RESOURCES, VERBS, possible
 from medley.policy.rbac.request import Caller, Request
-from medley.policy.rbac.roleset import Grant, RoleSet
+from medley.policy.rbac.roleset import Grant
 from medley.policy.rbac.spec import Spec
 
 MOST_CALLERS = 4
 
 
-def samples(roles: RoleSet, spec: Spec, callers: Iterable[Caller]) -> Iterator[Request]:
-    """Sample requests of these callers."""
-    grants = tuple(roles.grants())
+def samples(grants: Sequence[Grant], spec: Spec, callers: Iterable[Caller]) -> Iterator[Request]:
+    """Sample requests of these callers, with what these grants and the spec name."""
     parts = [part for rule in spec.rules for part in rule.parts]
     verbs = _unique(*VERBS, *(verb for grant in grants for verb in grant.rule.verbs))
     names = _unique(
