@@ -48,9 +48,11 @@ def test_another_rule_or_binding_never_takes_anything_away(seed: int) -> None:
     world = world_of(seed)
     before = world.manifest()
     role = before.roles[0]
+    longer = replace(role, rules=(*role.rules, world.rule(namespaced=role.kind is Kind.ROLE)))
     after = Manifest(
         (
-            *before.objects,
+            longer,
+            *before.objects[1:],
             world.role(role.kind, "more"),
             world.binding(Kind.CLUSTER_ROLE_BINDING, "more", before.roles),
             world.binding(Kind.ROLE_BINDING, "most", before.roles),

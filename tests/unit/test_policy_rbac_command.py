@@ -10,7 +10,13 @@ import pytest
 
 from medley.cli.main import main
 from medley.cli.policy_input import ceiling_text, looks_like_manifest
-from medley.policy.rbac.request import Request, user
+from medley.policy.answers import Engine
+from medley.policy.prove import Prover, Refuted
+from medley.policy.rbac.parse import parse_manifest
+from medley.policy.rbac.questions import kinds_gained, within
+from medley.policy.rbac.realistic import RESOURCES, VERBS, possible
+from medley.policy.rbac.request import Request, service_account, user
+from medley.policy.rbac.roleset import RoleSet
 from medley.policy.rbac.spec import read_spec
 
 SUBJECT = "subject: {kind: ServiceAccount, name: scaler, namespace: medley}"
@@ -290,3 +296,28 @@ def test_regions_mean_what_the_spec_says() -> None:
     assert not inside("list", "pods", "scale")
     assert not inside("list", "secrets", namespace="x")
     assert not region.contains(Request(user("a"), "list", path="/metrics"))
+
+
+def role_set(text: str) -> RoleSet:
+    return RoleSet(parse_manifest(text))
+
+
+def test_a_witness_is_a_request_that_somebody_could_send() -> None:
+    stars = "rules:\n- {apiGroups: ['*'], resources: ['*'], verbs: ['*']}\n---"
+    everything = role_set(MANIFEST[: MANIFEST.index("rules:")] + stars + MANIFEST.partition("---")[2])
+    for outer in (role_set(MANIFEST), RoleSet(())):
+        found = within(everything, outer, Prover(engines=(Engine.ATOMS,)))
+        assert isinstance(found, Refuted)
+        request = found.witness
+        assert (request.api_group, request.whole_resource) in RESOURCES
+        assert request.verb in VERBS
+        assert possible(request)
+        assert request.caller == service_account("medley", "scaler")
+
+
+def test_kinds_of_requests_are_counted() -> None:
+    one, other = role_set(MANIFEST), role_set(MANIFEST.replace("[pods, secrets]", "[pods]"))
+    assert kinds_gained(one, one) == 0
+    assert kinds_gained(one, other) == 0
+    # Of secrets, in a namespace or across all: get by name; list or watch, which no rule tells apart, by name or not.
+    assert kinds_gained(other, one) == 6
