@@ -78,6 +78,15 @@ def test_a_stream_and_a_list_keep_their_form_and_order() -> None:
     assert listed.objects == parse_manifest(ROLE).objects
 
 
+def test_objects_of_other_groups_are_kept_as_they_are() -> None:
+    deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {replicas: 1, a: [1.5, null, é]}\n"
+    text = f"{deployment}---\n{ROLE}---\n{deployment}"
+    manifest = parse_manifest(text)
+    assert list(yaml.safe_load_all(manifest_text(manifest))) == list(yaml.safe_load_all(text))
+    assert parse_manifest(manifest_text(manifest)) == manifest
+    assert [str(role) for role in manifest.roles] == ["Role serving/medley"]
+
+
 def test_json_is_read_as_well() -> None:
     text = '{"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": []}'
     assert parse_manifest(text).objects == ()
@@ -108,7 +117,9 @@ def changed(text: str, old: str, new: str) -> str:
         (changed(ROLE, "labels: {app: medley}", "labels: {app: 1}"), "$.metadata.labels.app"),
         (changed(ROLE, "labels:", "label:"), "$.metadata.label"),
         (changed(ROLE, "/v1", "/v1beta1"), "$.apiVersion"),
-        (changed(ROLE, "kind: Role", "kind: Deployment"), "$.kind"),
+        (changed(ROLE, "kind: Role", "kind: Rol"), "$.kind"),
+        (changed(ROLE, "apiVersion: rbac.authorization.k8s.io/v1", "apiVersion: v1"), "$.apiVersion"),
+        ("apiVersion: v1\nkind: ConfigMap\ndata: {1: a}", "$.data"),
         (changed(ROLE, "kind: Role", "kind: ClusterRole"), "$.metadata.namespace"),
         (changed(ROLE, "rules:", "aggregationRule: {}\nrules:"), "$.aggregationRule"),
         (changed(CLUSTER, "operator: Exists", "operator: Has"), "matchExpressions[1].operator"),

@@ -160,6 +160,15 @@ class Binding:
         return object_text(self.kind, self.metadata)
 
 
+@dataclass(frozen=True, slots=True)
+class Other:
+    """An object of another API group, as JSON text: kept, and never looked at."""
+
+    key: tuple[str, str, str]
+    """Kind with apiVersion, namespace, name."""
+    text: str
+
+
 def object_text(kind: Kind, metadata: Metadata) -> str:
     """An object as people name it: `Role serving/medley`."""
     where = f"{metadata.namespace}/" if metadata.namespace else ""
@@ -175,9 +184,9 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Roles and bindings in the order in which they are written."""
+    """Roles and bindings, and whatever else is there, in the order in which they are written."""
 
-    objects: tuple[Role | Binding, ...]
+    objects: tuple[Role | Binding | Other, ...]
     form: Form = Form.STREAM
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """What is allowed to write but does not do what it looks like, each with its path."""

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from medley.model.errors import UserError
-from medley.policy.rbac.document import Binding, Manifest, PolicyRule, Role, Subject
+from medley.policy.rbac.document import Binding, Manifest, Other, PolicyRule, Role, Subject
 from medley.policy.rbac.localise import FIELDS
 from medley.policy.rbac.render import object_value, rule_value, subject_value
 
@@ -71,6 +71,8 @@ def apply_edit(manifest: Manifest, edit: Edit, path: str = "edit") -> Manifest:
         raise UserError("there is no such object", field=f"{path}.object")
     if edit.kind is EditKind.REMOVE_OBJECT:
         return replace(manifest, objects=tuple(other for other in manifest.objects if other is not found))
+    if isinstance(found, Other):
+        raise UserError(f"{key_text(found.key)} is neither role nor binding", field=f"{path}.object")
     if isinstance(found, Binding):
         subjects = tuple(subject for subject in found.subjects if subject != edit.subject)
         if edit.kind is not EditKind.REMOVE_SUBJECT or len(subjects) == len(found.subjects):

@@ -1,6 +1,7 @@
 """Reads manifests, strictly: what it does not know is an error that names the place, as in `rules[2].resources[0]`.
 
-What the API server refuses is refused (source: kubernetes v1.36.3, pkg/apis/rbac/validation). Stricter than it in that
+Objects of other API groups are kept as they are. What the API server refuses is refused (source: kubernetes v1.36.3,
+pkg/apis/rbac/validation). Stricter than it in that
 an unknown field is an error, a namespaced object must name its namespace, and no object may be there twice.
 """
 
@@ -22,6 +23,7 @@ from medley.policy.rbac.document import (
     LabelSelector,
     Manifest,
     Metadata,
+    Other,
     Pairs,
     PolicyRule,
     Requirement,
@@ -75,10 +77,14 @@ def parse_manifest(text: str, name: str = "manifest") -> Manifest:
             values.extend((item, f"{path}.items[{index}]") for index, item in enumerate(items))
         else:
             values.append((value, path))
-    objects = []
+    objects: list[Role | Binding | Other] = []
     warnings: list[str] = []
     seen: dict[tuple[str, str, str], str] = {}
     for value, path in values:
+        other = _other(value, path)
+        if other is not None:
+            objects.append(other)
+            continue
         found = object_of(value, path)
         if found.key in seen:
             raise UserError(f"{found} is there twice, first at {seen[found.key]}", field=path, fix="Keep one")
@@ -86,6 +92,33 @@ def parse_manifest(text: str, name: str = "manifest") -> Manifest:
         objects.append(found)
         warnings.extend(role_warnings(found, path) if isinstance(found, Role) else binding_warnings(found, path))
     return Manifest(tuple(objects), form, tuple(warnings))
+
+
+def _other(value: Any, path: str) -> Other | None:
+    """An object of another API group; None: it has to be one of ours."""
+    kind, version = (value.get("kind"), value.get("apiVersion")) if isinstance(value, dict) else (None, None)
+    if not isinstance(kind, str) or not isinstance(version, str) or not kind or not version:
+        return None
+    if version.partition("/")[0] == API_GROUP or kind in {found.value for found in Kind}:
+        return None
+    metadata = value.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        raise UserError("is not an object", field=f"{path}.metadata")
+    namespace, name = (str(metadata.get(key) or "") for key in ("namespace", "name"))
+    _only_text_keys(value, path)
+    return Other((f"{kind} ({version})", namespace, name), json.dumps(value, ensure_ascii=False))
+
+
+def _only_text_keys(value: Any, path: str) -> None:
+    """Refuses keys that JSON, which the API server takes, cannot have."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise UserError(f"the key {key!r} is not a text", field=path, fix="Quote it")
+            _only_text_keys(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            _only_text_keys(inner, f"{path}[{number}]")
 
 
 def object_of(value: Any, path: str = "$") -> Role | Binding:

@@ -14,6 +14,7 @@ from medley.policy.rbac.document import (
     LabelSelector,
     Manifest,
     Metadata,
+    Other,
     PolicyRule,
     Role,
     Subject,
@@ -33,8 +34,11 @@ def manifest_values(manifest: Manifest) -> list[dict[str, Any]]:
     return [{"apiVersion": "v1", "kind": "List", "items": objects}] if manifest.form is Form.LIST else objects
 
 
-def object_value(found: Role | Binding) -> dict[str, Any]:
+def object_value(found: Role | Binding | Other) -> dict[str, Any]:
     """One object."""
+    if isinstance(found, Other):
+        value: dict[str, Any] = json.loads(found.text)
+        return value
     out: dict[str, Any] = {"apiVersion": API_VERSION, "kind": found.kind.value, "metadata": _metadata(found.metadata)}
     if isinstance(found, Role):
         if found.aggregation is not None:

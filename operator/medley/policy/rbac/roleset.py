@@ -16,6 +16,7 @@ from medley.policy.rbac.document import (
     Kind,
     Manifest,
     Metadata,
+    Other,
     PolicyRule,
     Role,
     RoleRef,
@@ -64,7 +65,7 @@ class RoleSet:
     answers what a role allows to whom it will be given.
     """
 
-    def __init__(self, objects: Manifest | Iterable[Role | Binding]) -> None:
+    def __init__(self, objects: Manifest | Iterable[Role | Binding | Other]) -> None:
         self.objects = objects.objects if isinstance(objects, Manifest) else tuple(objects)
         roles = [found for found in self.objects if isinstance(found, Role)]
         bindings = [found for found in self.objects if isinstance(found, Binding)]
