@@ -130,6 +130,12 @@ def test_explain_decides_one_request(files: Files) -> None:
     code, _, err = files.run("explain", "-d", manifest, "--verb", "get")
     assert code == 2
     assert "--path" in err
+    code, _, err = files.run("explain", "-d", manifest, *asked, "--action", "s3:GetObject")
+    assert (code, "--action" in err) == (2, True)
+    iam = files.path("iam.json", '{"Version": "2012-10-17", "Statement": []}')
+    code, _, err = files.run("explain", "-d", iam, "--action", "s3:GetObject", "--as", "jane")
+    assert (code, "--as" in err) == (2, True)
+    assert files.run("explain", "-d", iam)[0] == 2
 
 
 def test_diff_tells_what_is_gained(files: Files) -> None:

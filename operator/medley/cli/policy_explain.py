@@ -89,6 +89,10 @@ def run(args: argparse.Namespace) -> int:
 
 def request_of(args: argparse.Namespace) -> Request:
     """The request that the options describe."""
+    for name in ("verb", "api_group", "name", "namespace", "path", "user", "as_group"):
+        if getattr(args, name):
+            option = "--as" if name == "user" else f"--{name.replace('_', '-')}"
+            raise UserError("is for Kubernetes manifests", field=option, fix="Leave it out")
     if args.action is None:
         raise UserError("is missing", field="--action", fix="Name one, as in s3:GetObject")
     service, _, name = args.action.partition(":")

@@ -24,7 +24,9 @@ from medley.policy.rbac.spec import Spec, read_spec
 from medley.policy.rbac.verify import RbacReport, Witness, require_known, verify
 from medley.policy.spec.spec import Side
 
-_FOR_IAM = ("resource_policy", "boundary", "cross_account", "target", "proposer")
+_FOR_IAM = (
+    "resource_policy", "boundary", "cross_account", "target", "proposer", "action", "principal", "context",
+)  # fmt: skip
 
 
 def roles_of(manifest: Manifest, args: argparse.Namespace, path: Path) -> RoleSet:
