@@ -236,6 +236,19 @@ def test_a_set_that_one_caller_may_not_have_all_of(files: Files) -> None:
     assert (code, said["verdict"]) == (0, "Satisfied")
 
 
+def test_a_user_named_with_two_groups_has_what_both_have(files: Files) -> None:
+    group = MANIFEST.replace("kind: ServiceAccount, name: scaler, namespace: medley", "kind: Group, name: a")
+    one = group.replace("- {apiGroups: [apps]", "#")
+    other = group.replace('- {apiGroups: [""]', "#").replace("scaler", "other").replace("name: a}", "name: b}")
+    manifest = files.path("m.yaml", f"{one}---\n{other}")
+    parts = "allOf: [{verbs: get, resources: pods}, {verbs: patch, resources: deployments}]"
+    anyone = files.path("anyone.yaml", f"ceiling:\n- {{id: both, {parts}}}\n")
+    assert files.json("verify", "-d", manifest, "-s", anyone)[0] == 0
+    subject = "subject: {kind: User, name: eve, groups: [a, b]}"
+    eve = files.path("eve.yaml", f"ceiling:\n- {{id: both, {subject}, {parts}}}\n")
+    assert files.json("verify", "-d", manifest, "-s", eve)[0] == 1
+
+
 CEILING = "kubernetes-danger"
 
 
