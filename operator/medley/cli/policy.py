@@ -14,8 +14,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser(
         "policy",
         help="verify, compare, explain and repair access policies, offline",
-        description="AWS IAM policies against access specs. Exit 0: it holds; 1: it does not, or cannot be repaired; "
-        "2: bad input; 4: unknown.",
+        description="AWS IAM policies and Kubernetes RBAC against access specs. Exit 0: it holds; 1: it does not, or "
+        "cannot be repaired; 2: bad input; 4: unknown.",
     )
     inner = parser.add_subparsers(dest="policy_command", required=True, metavar="COMMAND")
     for name in COMMANDS:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from medley.cli.policy_input import add_common, prover_of, read_document
+from medley.cli.policy_input import add_common, prover_of, read_any
 from medley.cli.policy_output import request_object, request_text
+from medley.cli.policy_rbac import diff_manifests
+from medley.cli.policy_relation import print_relation, relation_of
+from medley.model.errors import UserError
 from medley.policy.atoms.product import count
 from medley.policy.clauses import All, Builder, Not
 from medley.policy.iam.document import Document
 from medley.policy.iam.evaluate import Evaluator
 from medley.policy.iam.policyset import alone
+from medley.policy.iam.request import Request
 from medley.policy.prove import Outcome, Proved, Refuted
+from medley.policy.rbac.document import Manifest
 from medley.policy.realistic import realistic
 from medley.policy.verify import within
 
@@ -27,7 +31,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Exit 0: AFTER allows nothing that BEFORE does not (equal or narrower); 1: it does, with a "
         "request; 2: bad input; 4: unknown.",
     )
-    parser.add_argument("before", type=Path, help="a policy document (JSON)")
+    parser.add_argument("before", type=Path, help="an IAM policy (JSON) or a manifest of Roles and bindings")
     parser.add_argument("after", type=Path, help="the document that replaces it")
     add_common(parser)
     parser.set_defaults(run=run)
@@ -35,8 +39,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Compare both ways and print."""
-    before, after = read_document(args.before), read_document(args.after)
+    before, after = read_any(args.before), read_any(args.after)
     prover = prover_of(args)
+    if isinstance(before, Manifest) and isinstance(after, Manifest):
+        return diff_manifests(before, after, args)
+    if isinstance(before, Manifest) or isinstance(after, Manifest):
+        raise UserError("one is an IAM document, the other a manifest", field="after", fix="Compare two of a kind")
     gained, lost = within(alone(after), alone(before), prover), within(alone(before), alone(after), prover)
     relation = relation_of(gained, lost)
     out = {
@@ -44,41 +52,10 @@ def run(args: argparse.Namespace) -> int:
         "gained": _side(gained, after, before),
         "lost": _side(lost, before, after),
     }
-    if args.output == "json":
-        print(json.dumps(out))
-    else:
-        print(f"{args.after} is {_WORDS[relation]} {args.before}")
-        for name, side in (("now allowed", out["gained"]), ("no longer allowed", out["lost"])):
-            if isinstance(side, dict) and side["request"] is not None:
-                print(f"  {name}: {side['text']}")
-            elif isinstance(side, dict) and side["reason"]:
-                print(f"  {name}: unknown: {side['reason']}")
-    if isinstance(gained, Proved):
-        return 0
-    return 1 if isinstance(gained, Refuted) else 4
+    return print_relation(args, relation, out, gained)
 
 
-_WORDS = {
-    "Equivalent": "equivalent to",
-    "Narrower": "narrower than",
-    "Wider": "wider than",
-    "Incomparable": "neither narrower nor wider than",
-    "Unknown": "not comparable within the limits with",
-}
-
-
-def relation_of(gained: Outcome, lost: Outcome) -> str:
-    """In one word how the second document compares with the first."""
-    if isinstance(gained, Proved) and isinstance(lost, Proved):
-        return "Equivalent"
-    if isinstance(gained, Proved) and isinstance(lost, Refuted):
-        return "Narrower"
-    if isinstance(gained, Refuted) and isinstance(lost, Proved):
-        return "Wider"
-    return "Incomparable" if isinstance(gained, Refuted) and isinstance(lost, Refuted) else "Unknown"
-
-
-def _side(outcome: Outcome, inner: Document, outer: Document) -> dict[str, Any]:
+def _side(outcome: Outcome[Request], inner: Document, outer: Document) -> dict[str, Any]:
     out: dict[str, Any] = {"request": None, "text": "", "engines": [], "reason": "", "count": 0}
     if isinstance(outcome, Proved):
         out["engines"] = [engine.value for engine in outcome.engines]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 
-from medley.cli.policy_input import add_document, policies_of
+from medley.cli.policy_input import add_document, policies_of, read_any
 from medley.cli.policy_output import document_at, request_object, request_text, statement_object, statement_text
+from medley.cli.policy_rbac import explain_manifest
 from medley.model.errors import UserError
 from medley.policy.iam.evaluate import Evaluator, StatementRef
 from medley.policy.iam.policyset import Layer
 from medley.policy.iam.request import Request, request
 from medley.policy.localise import elements_on
+from medley.policy.rbac.document import Manifest
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,19 +24,30 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Exit 0: allowed; 1: denied; 2: bad input.",
     )
     add_document(parser)
-    parser.add_argument("--action", required=True, help="as in s3:GetObject")
-    parser.add_argument("--resource", default="*", help="an ARN; default *")
+    parser.add_argument("--action", help="of AWS, as in s3:GetObject")
+    parser.add_argument("--resource", default="", help="an ARN, default *; or of Kubernetes, as in pods/log")
     parser.add_argument("--principal", help="ARN of the caller; default: nobody")
     parser.add_argument(
         "--context", action="append", default=[], metavar="KEY=VALUE", help="a condition key; again for several values"
     )
+    kubernetes = parser.add_argument_group("requests to Kubernetes")
+    kubernetes.add_argument("--verb", help="as in get")
+    kubernetes.add_argument("--api-group", default="", help="default: the core group")
+    kubernetes.add_argument("--name", default="", help="of the object; default: none, as in list and create")
+    kubernetes.add_argument("--namespace", default="", help="default: none")
+    kubernetes.add_argument("--path", default="", help="a URL that is no resource, as in /metrics")
+    kubernetes.add_argument("--as", dest="user", help="who asks, as in system:serviceaccount:NAMESPACE:NAME")
+    kubernetes.add_argument("--as-group", action="append", default=[], metavar="GROUP", help="may be repeated")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Decide and print."""
-    policies, asked = policies_of(args), request_of(args)
+    document = read_any(args.document)
+    if isinstance(document, Manifest):
+        return explain_manifest(document, args)
+    policies, asked = policies_of(args, document), request_of(args)
     evaluator = Evaluator(policies)
     decision = evaluator.decide(asked)
     matching = {ref for ref, _ in evaluator.matching(asked)}
@@ -76,6 +89,12 @@ def run(args: argparse.Namespace) -> int:
 
 def request_of(args: argparse.Namespace) -> Request:
     """The request that the options describe."""
+    for name in ("verb", "api_group", "name", "namespace", "path", "user", "as_group"):
+        if getattr(args, name):
+            option = "--as" if name == "user" else f"--{name.replace('_', '-')}"
+            raise UserError("is for Kubernetes manifests", field=option, fix="Leave it out")
+    if args.action is None:
+        raise UserError("is missing", field="--action", fix="Name one, as in s3:GetObject")
     service, _, name = args.action.partition(":")
     if not service or not name:
         raise UserError(f"{args.action!r} is no action", field="--action", fix="Use service:Name")
@@ -85,4 +104,4 @@ def request_of(args: argparse.Namespace) -> Request:
         if not separator or not key:
             raise UserError(f"{item!r} is not KEY=VALUE", field="--context")
         context.setdefault(key, []).append(value)
-    return request(args.action, args.resource, args.principal, context)
+    return request(args.action, args.resource or "*", args.principal, context)

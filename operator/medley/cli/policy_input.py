@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import sys
 from importlib import resources
 from pathlib import Path
@@ -13,6 +15,8 @@ from medley.policy.iam.parse import parse_document
 from medley.policy.iam.policyset import PolicySet, Relation, alone
 from medley.policy.iam.render import SizeLimit
 from medley.policy.prove import Prover
+from medley.policy.rbac.document import Manifest
+from medley.policy.rbac.parse import parse_manifest
 from medley.policy.spec.read import read_spec
 from medley.policy.spec.spec import Spec
 
@@ -23,7 +27,13 @@ TARGETS = {limit.name.lower().replace("_", "-"): limit for limit in SizeLimit}
 
 def add_document(parser: argparse.ArgumentParser) -> None:
     """Options that name the document and what stands beside it."""
-    parser.add_argument("--document", "-d", type=Path, required=True, help="the policy document (JSON); - is stdin")
+    parser.add_argument(
+        "--document",
+        "-d",
+        type=Path,
+        required=True,
+        help="an IAM policy (JSON) or a manifest of Roles and bindings (YAML or JSON); - is stdin",
+    )
     parser.add_argument("--resource-policy", type=Path, help="a resource policy that decides together with it")
     parser.add_argument("--boundary", type=Path, help="a permissions boundary that limits it")
     parser.add_argument(
@@ -84,9 +94,25 @@ def read_document(path: Path, kind: DocumentKind | None = None) -> Document:
     return parse_document(read_text(path), str(path), kind)
 
 
-def policies_of(args: argparse.Namespace) -> PolicySet:
-    """The documents that decide together."""
-    document = read_document(args.document)
+def read_any(path: Path) -> Document | Manifest:
+    """An IAM document or a Kubernetes manifest, told by what it looks like."""
+    text = read_text(path)
+    return parse_manifest(text, str(path)) if looks_like_manifest(text) else parse_document(text, str(path))
+
+
+def looks_like_manifest(text: str) -> bool:
+    """Whether the text is of Kubernetes objects: they have a kind and an apiVersion, IAM documents have neither."""
+    if not text.lstrip("\ufeff \t\r\n").startswith("{"):
+        return re.search(r"^[ \t]*(- )?[\"']?(apiVersion|kind)[\"']?[ \t]*:", text, re.MULTILINE) is not None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and bool({"apiVersion", "kind"} & value.keys())
+
+
+def policies_of(args: argparse.Namespace, document: Document) -> PolicySet:
+    """The documents that decide together with the one that `--document` named."""
     if args.resource_policy is None and args.boundary is None:
         if args.cross_account:
             raise UserError("needs a resource policy", field="--cross-account", fix="Give --resource-policy")
@@ -100,24 +126,29 @@ def policies_of(args: argparse.Namespace) -> PolicySet:
 
 
 def spec_of(args: argparse.Namespace) -> Spec:
-    """The spec, with the ceilings that were named."""
+    """The spec for an IAM document, with the ceilings that were named."""
     spec = read_spec(read_text(args.spec), str(args.spec))
     return spec.with_ceilings(tuple(read_ceiling(name) for name in args.ceiling))
 
 
 def read_ceiling(name: str) -> Spec:
-    """A shipped ceiling by name, or a spec file.
+    """A shipped ceiling by name, or a spec file, for an IAM document."""
+    return read_spec(ceiling_text(name), name)
+
+
+def ceiling_text(name: str) -> str:
+    """The text of a shipped ceiling by name, or of a spec file.
 
     Raises:
         UserError: there is neither.
     """
     shipped = shipped_ceilings()
     if name in shipped:
-        return read_spec(shipped[name], name)
+        return shipped[name]
     if not Path(name).is_file():
         known = ", ".join(sorted(shipped)) or "none"
         raise UserError(f"{name!r} is neither shipped nor a file", field="--ceiling", fix=f"Shipped: {known}")
-    return read_spec(read_text(Path(name)), name)
+    return read_text(Path(name))
 
 
 def shipped_ceilings() -> dict[str, str]:

@@ -7,11 +7,13 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from medley.cli.policy_input import add_common, add_document, add_spec, policies_of, prover_of, spec_of
-from medley.cli.policy_output import doubt_object, request_object, request_text, statement_object, statement_text
-from medley.cli.policy_verify import EXIT
+from medley.cli.policy_input import add_common, add_document, add_spec, policies_of, prover_of, read_any, spec_of
+from medley.cli.policy_output import request_object, request_text, statement_object, statement_text
+from medley.cli.policy_rbac import localise_manifest
+from medley.cli.policy_report import EXIT, doubt_object
 from medley.policy.iam.policyset import PolicySet
 from medley.policy.localise import Blame, Fault, localise
+from medley.policy.rbac.document import Manifest
 from medley.policy.verify import verify
 
 
@@ -30,7 +32,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Localise and print."""
-    policies = policies_of(args)
+    document = read_any(args.document)
+    if isinstance(document, Manifest):
+        return localise_manifest(document, args)
+    policies = policies_of(args, document)
     report = verify(policies, spec_of(args), prover_of(args))
     faults = [localise(policies, witness) for witness in report.witnesses]
     if args.output == "json":

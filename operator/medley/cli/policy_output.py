@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from medley.cli import policy_report
 from medley.policy.iam.document import Document, Statement
 from medley.policy.iam.evaluate import StatementRef
 from medley.policy.iam.policyset import Layer, PolicySet
 from medley.policy.iam.request import Request
-from medley.policy.verify import Doubt, Report, Witness
+from medley.policy.verify import IamReport, Witness
 
 
 def request_object(request: Request) -> dict[str, Any]:
@@ -74,44 +75,16 @@ def witness_object(witness: Witness, policies: PolicySet) -> dict[str, Any]:
     }
 
 
-def doubt_object(doubt: Doubt) -> dict[str, Any]:
-    """A rule that could not be decided."""
-    return {"rule": doubt.rule.id, "side": doubt.rule.side.value, "reason": doubt.reason}
-
-
-def report_object(report: Report, policies: PolicySet) -> dict[str, Any]:
+def report_object(report: IamReport, policies: PolicySet) -> dict[str, Any]:
     """The JSON of `verify`."""
-    return {
-        "verdict": report.verdict.value,
-        "witnesses": [witness_object(witness, policies) for witness in report.witnesses],
-        "unknown": [doubt_object(doubt) for doubt in report.doubts],
-        "proved": [
-            {"rule": rule.id, "side": rule.side.value, "engines": [engine.value for engine in engines]}
-            for rule, engines in report.proved
-        ],
-        "disagreements": list(report.disagreements),
-    }
+    return policy_report.report_object(report, lambda witness: witness_object(witness, policies))
 
 
-def report_lines(report: Report, policies: PolicySet) -> Iterable[str]:
+def report_lines(report: IamReport, policies: PolicySet) -> Iterable[str]:
     """The answer of `verify` for people."""
-    total = len(report.proved) + len(report.doubts) + len({id(witness.rule) for witness in report.witnesses})
-    yield f"{report.verdict.value}: {len(report.proved)} of {total} rules hold"
-    for witness in report.witnesses:
-        wrong = (
-            "must be allowed, but is denied" if witness.rule.side.value == "floor" else "must not be allowed, but is"
-        )
-        yield f"  {witness.rule.side.value} {witness.rule.id}: {request_text(witness.request)}"
-        yield f"    {wrong}{_because(witness, policies)}"
-        if witness.rule.reason:
-            yield f"    {witness.rule.reason}"
-    for doubt in report.doubts:
-        yield f"  {doubt.rule.side.value} {doubt.rule.id}: unknown: {doubt.reason}"
-    for disagreement in report.disagreements:
-        yield f"  engines disagree, report this: {disagreement}"
-    if report.proved:
-        engines = sorted({"+".join(engine.value for engine in engines) for _, engines in report.proved})
-        yield f"  proved by {', '.join(engines)} (B: atoms, C: Z3)"
+    return policy_report.report_lines(
+        report, lambda witness: request_text(witness.request), lambda witness: _because(witness, policies)
+    )
 
 
 def _because(witness: Witness, policies: PolicySet) -> str:

@@ -15,27 +15,21 @@ from medley.cli.policy_input import (
     add_common,
     add_spec,
     prover_of,
-    read_document,
+    read_any,
     spec_of,
 )
 from medley.cli.policy_output import report_object, request_object, request_text
+from medley.cli.policy_rbac_repair import EXIT, repair_manifest
 from medley.model.errors import UserError
 from medley.policy.iam.document import Document
 from medley.policy.iam.policyset import alone
 from medley.policy.iam.render import document_text, document_value, size_characters
+from medley.policy.rbac.document import Manifest
 from medley.policy.repair.contradictions import Contradiction
 from medley.policy.repair.edits import edit_text, edit_value
 from medley.policy.repair.proposals import Localised, repair_with
 from medley.policy.repair.repair import Outcome, Repair, repair
 from medley.policy.repair.search import Rejected
-
-EXIT = {
-    Outcome.REPAIRED: 0,
-    Outcome.UNCHANGED: 0,
-    Outcome.CONTRADICTION: 1,
-    Outcome.TOO_LONG: 1,
-    Outcome.UNKNOWN: 4,
-}
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,7 +41,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "nothing to do; 1: the spec contradicts itself, or the result is too long for --target; 2: bad input; "
         "4: unknown.",
     )
-    parser.add_argument("--document", "-d", type=Path, required=True, help="the policy document (JSON); - is stdin")
+    parser.add_argument(
+        "--document",
+        "-d",
+        type=Path,
+        required=True,
+        help="an IAM policy (JSON) or a manifest of Roles and bindings (YAML or JSON); - is stdin",
+    )
     add_spec(parser)
     parser.add_argument("--target", choices=sorted(TARGETS), help="where it will be attached: its size limit holds")
     parser.add_argument(
@@ -67,7 +67,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Repair and print."""
-    document = read_document(args.document)
+    document = read_any(args.document)
+    if isinstance(document, Manifest):
+        return repair_manifest(document, args)
     limit = TARGETS[args.target].value if args.target else None
     spec, prover = spec_of(args), prover_of(args)
     if args.proposer is None:

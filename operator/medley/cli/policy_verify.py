@@ -13,13 +13,15 @@ from medley.cli.policy_input import (
     main_document,
     policies_of,
     prover_of,
+    read_any,
     spec_of,
 )
 from medley.cli.policy_output import report_lines, report_object
+from medley.cli.policy_rbac import verify_manifest
+from medley.cli.policy_report import EXIT
 from medley.policy.iam.render import size_characters
-from medley.policy.verify import Verdict, verify
-
-EXIT = {Verdict.SATISFIED: 0, Verdict.VIOLATED: 1, Verdict.UNKNOWN: 4}
+from medley.policy.rbac.document import Manifest
+from medley.policy.verify import verify
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,7 +41,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Verify and print."""
-    policies, spec = policies_of(args), spec_of(args)
+    document = read_any(args.document)
+    if isinstance(document, Manifest):
+        return verify_manifest(document, args)
+    policies, spec = policies_of(args, document), spec_of(args)
     report = verify(policies, spec, prover_of(args))
     size = size_characters(main_document(policies))
     limit = TARGETS[args.target].value if args.target else None

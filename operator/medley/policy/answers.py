@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Generic, TypeVar
 
-from medley.policy.iam.request import Request
+Values = Mapping[str, tuple[str, ...]]
+"""A request as the engines see it: the text of each dimension, the values of each key that is present."""
+V = TypeVar("V")
+W = TypeVar("W")
 
 
 class Engine(Enum):
@@ -16,10 +21,10 @@ class Engine(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Found(Generic[W]):
     """A request for which the formula holds."""
 
-    witness: Request
+    witness: W
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,12 @@ class Unknown:
     reason: str
 
 
-Answer = Found | Empty | Unknown
+Answer = Found[W] | Empty | Unknown
+
+
+def read_as(answer: Answer[V], reading: Callable[[V], W]) -> Answer[W]:
+    """The answer with its witness read as a request of one kind of policy."""
+    return Found(reading(answer.witness)) if isinstance(answer, Found) else answer
 
 
 class TooLarge(Exception):  # noqa: N818  (control flow inside an engine, never shown)

@@ -15,15 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic
 
 from medley.model.errors import UserError
-from medley.policy.answers import Answer, Empty, Engine, Found, Unknown
-from medley.policy.atoms.product import find as find_by_atoms
+from medley.policy.answers import Answer, Empty, Engine, Found, Unknown, Values, W, read_as
+from medley.policy.atoms.product import find_values as find_values_by_atoms
 from medley.policy.atoms.product import variables_of
 from medley.policy.clauses import Question
+from medley.policy.iam.reading import request_of
 from medley.policy.iam.request import Request
 
-Confirm = Callable[[Request], bool]
+Confirm = Callable[[W], bool]
 """Engine A on a request that another engine found: does it answer the question?"""
 
 
@@ -35,10 +37,10 @@ class Proved:
 
 
 @dataclass(frozen=True, slots=True)
-class Refuted:
+class Refuted(Generic[W]):
     """This request does, as the evaluator confirms."""
 
-    witness: Request
+    witness: W
     engine: Engine
     disagreement: str = ""
     """Set where another engine claims that there is none: a bug to report."""
@@ -52,7 +54,7 @@ class Unproved:
     disagreement: str = ""
 
 
-Outcome = Proved | Refuted | Unproved
+Outcome = Proved | Refuted[W] | Unproved
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +67,20 @@ class Prover:
     timeout_ms: int = 5000
     engines: tuple[Engine, ...] = (Engine.ATOMS, Engine.SMT)
 
-    def prove(self, question: Question, confirm: Confirm) -> Outcome:
-        """Whether no request answers the question."""
-        atoms = find_by_atoms(question)
+    def prove(self, question: Question, confirm: Confirm[Request]) -> Outcome[Request]:
+        """Whether no request to AWS answers the question."""
+        return self.prove_as(question, confirm, request_of)
+
+    def prove_as(self, question: Question, confirm: Confirm[W], reading: Callable[[Values], W]) -> Outcome[W]:
+        """Whether no request, which the reading makes of an engine's values, answers the question."""
+        atoms = read_as(find_values_by_atoms(question), reading)
         if isinstance(atoms, Found):
             if confirm(atoms.witness):
                 return Refuted(atoms.witness, Engine.ATOMS)
             return Unproved("engine B found a request that A does not confirm", f"B: {atoms.witness}")
         if Engine.SMT not in self.engines:
             return Proved((Engine.ATOMS,)) if isinstance(atoms, Empty) else Unproved(atoms.reason)
-        smt = find_by_smt(question, self.timeout_ms)
+        smt = read_as(find_values_by_smt(question, self.timeout_ms), reading)
         if isinstance(smt, Found):
             if not confirm(smt.witness):
                 return Unproved("engine C found a request that A does not confirm", f"C: {smt.witness}")
@@ -87,14 +93,19 @@ class Prover:
         return Proved((Engine.SMT,)) if variables_of(question) else Unproved(atoms.reason)
 
 
-def find_by_smt(question: Question, timeout_ms: int) -> Answer:
+def find_by_smt(question: Question, timeout_ms: int) -> Answer[Request]:
+    """Engine C's answer, as a request to AWS."""
+    return read_as(find_values_by_smt(question, timeout_ms), request_of)
+
+
+def find_values_by_smt(question: Question, timeout_ms: int) -> Answer[Values]:
     """Engine C's answer.
 
     Raises:
         UserError: Z3 is not installed.
     """
     try:
-        from medley.policy.smt.engine import find
+        from medley.policy.smt.engine import find_values
     except ImportError:
         raise UserError("Z3 is not installed", field="z3-solver", fix='Install "medley[policy]"') from None
-    return find(question, timeout_ms)
+    return find_values(question, timeout_ms)

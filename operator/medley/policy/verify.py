@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Generic, TypeVar
 
 from medley.policy.answers import Engine
 from medley.policy.clauses import All, Builder, Formula, Not
@@ -15,6 +16,9 @@ from medley.policy.membership import lies_in
 from medley.policy.prove import Outcome, Proved, Prover, Refuted, Unproved
 from medley.policy.realistic import realistic
 from medley.policy.spec.spec import Rule, Side, Spec
+
+R = TypeVar("R")
+X = TypeVar("X")
 
 BATCH = 25
 """Rules that are proved together: one question instead of one each. Where that fails, each is asked by itself."""
@@ -45,28 +49,36 @@ class Witness:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class Doubt(Generic[R]):
     """A rule that could not be decided."""
 
-    rule: Rule
+    rule: R
     reason: str
     disagreement: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """The verdict, with its reasons."""
+class Report(Generic[R, X]):
+    """The verdict, with its reasons; of rules R and their witnesses X."""
 
     verdict: Verdict
-    witnesses: tuple[Witness, ...]
-    doubts: tuple[Doubt, ...]
-    proved: tuple[tuple[Rule, tuple[Engine, ...]], ...]
+    witnesses: tuple[X, ...]
+    doubts: tuple[Doubt[R], ...]
+    proved: tuple[tuple[R, tuple[Engine, ...]], ...]
     """Rules that hold, with the engines that proved it."""
     disagreements: tuple[str, ...] = ()
     """Answers of engines that contradict each other: bugs to report."""
 
 
-def verify(policies: PolicySet, spec: Spec, prover: Prover) -> Report:
+IamReport = Report[Rule, Witness]
+
+
+def verdict_of(witnesses: Sequence[object], doubts: Sequence[object]) -> Verdict:
+    """What broken rules and rules that could not be decided amount to."""
+    return Verdict.VIOLATED if witnesses else Verdict.UNKNOWN if doubts else Verdict.SATISFIED
+
+
+def verify(policies: PolicySet, spec: Spec, prover: Prover) -> IamReport:
     """The documents against every rule of the spec."""
     return Verification(policies, prover).run(spec.rules)
 
@@ -79,10 +91,10 @@ class Verification:
         self.evaluator = Evaluator(policies)
         self._prover = prover
 
-    def run(self, rules: Iterable[Rule]) -> Report:
+    def run(self, rules: Iterable[Rule]) -> IamReport:
         """The verdict on these rules."""
         witnesses: list[Witness] = []
-        doubts: list[Doubt] = []
+        doubts: list[Doubt[Rule]] = []
         proved: list[tuple[Rule, tuple[Engine, ...]]] = []
         disagreements: list[str] = []
         pending: list[Rule] = []
@@ -98,11 +110,12 @@ class Verification:
             todo = [rule for rule in pending if rule.side is side]
             for start in range(0, len(todo), BATCH):
                 self._batch(todo[start : start + BATCH], witnesses, doubts, proved, disagreements)
-        verdict = Verdict.VIOLATED if witnesses else Verdict.UNKNOWN if doubts else Verdict.SATISFIED
         disagreements.extend(doubt.disagreement for doubt in doubts if doubt.disagreement)
         order = {id(rule): number for number, rule in enumerate(rules)}
         witnesses.sort(key=lambda witness: order.get(id(witness.rule), 0))
-        return Report(verdict, tuple(witnesses), tuple(doubts), tuple(proved), tuple(disagreements))
+        return Report(
+            verdict_of(witnesses, doubts), tuple(witnesses), tuple(doubts), tuple(proved), tuple(disagreements)
+        )
 
     def _by_sample(self, rule: Rule) -> Witness | None:
         """A sample that breaks the rule, found by the evaluator alone."""
@@ -117,7 +130,7 @@ class Verification:
         self,
         rules: list[Rule],
         witnesses: list[Witness],
-        doubts: list[Doubt],
+        doubts: list[Doubt[Rule]],
         proved: list[tuple[Rule, tuple[Engine, ...]]],
         disagreements: list[str],
     ) -> None:
@@ -141,7 +154,7 @@ class Verification:
                 self._batch([rule], witnesses, doubts, proved, disagreements)
             return
 
-    def ask(self, rules: Sequence[Rule]) -> Outcome:
+    def ask(self, rules: Sequence[Rule]) -> Outcome[Request]:
         """Whether all these rules, of one side and one part each, hold."""
         builder = Builder()
         regions = builder.any_of(rule.parts[0] for rule in rules)
@@ -165,7 +178,7 @@ class Verification:
         self,
         rule: Rule,
         witnesses: list[Witness],
-        doubts: list[Doubt],
+        doubts: list[Doubt[Rule]],
         proved: list[tuple[Rule, tuple[Engine, ...]]],
     ) -> None:
         """A rule that holds as soon as one of its parts has no allowed request."""
@@ -196,13 +209,13 @@ class Verification:
         return Witness(rule, request, decision, refs if decision is not Decision.IMPLICIT_DENY else (), part)
 
 
-def _doubt(rule: Rule, outcome: Outcome) -> Doubt:
+def _doubt(rule: Rule, outcome: Outcome[Request]) -> Doubt[Rule]:
     if isinstance(outcome, Unproved):
         return Doubt(rule, outcome.reason, outcome.disagreement)
     return Doubt(rule, "the witness lies in none of the rules", "an engine's witness lies outside the question")
 
 
-def within(inner: PolicySet, outer: PolicySet, prover: Prover) -> Outcome:
+def within(inner: PolicySet, outer: PolicySet, prover: Prover) -> Outcome[Request]:
     """Whether everything that `inner` allows is allowed by `outer`; a witness is allowed by `inner` alone."""
     builder = Builder()
     question = builder.question(All((builder.allowed(inner), Not(builder.allowed(outer)))))

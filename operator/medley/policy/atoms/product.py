@@ -11,13 +11,10 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
-from medley.policy.answers import Answer, Empty, Found, TooLarge, Unknown
+from medley.policy.answers import Answer, Empty, Found, TooLarge, Unknown, Values, read_as
 from medley.policy.atoms.dimension import Option, options, value_counts
 from medley.policy.clauses import (
-    ACTION,
-    CALLER,
     KEY,
-    RESOURCE,
     All,
     AnyOf,
     Clause,
@@ -30,8 +27,8 @@ from medley.policy.clauses import (
     holds,
 )
 from medley.policy.glob import Glob, Text, Variable, substitute
-from medley.policy.iam.document import PrincipalType
-from medley.policy.iam.request import Caller, Request
+from medley.policy.iam.reading import request_of
+from medley.policy.iam.request import Request
 
 MAX_NODES = 400_000
 """Sets of alive clauses looked at; a question that needs more is answered Unknown."""
@@ -41,20 +38,25 @@ FRESH = "no-such-name"
 """The value of a variable that nothing else in the question names."""
 
 
-def find(question: Question) -> Answer:
-    """A request for which the question's formula holds.
+def find(question: Question) -> Answer[Request]:
+    """A request to AWS for which the question's formula holds."""
+    return read_as(find_values(question), request_of)
+
+
+def find_values(question: Question) -> Answer[Values]:
+    """Values for which the question's formula holds.
 
     With policy variables a request that is found is real, but to find none proves nothing here: the answer is Unknown.
     """
     try:
         keys = variables_of(question)
         if not keys:
-            witness = _find(question)
-            return Empty() if witness is None else Found(witness)
-        for values in _assignments(question, keys):
-            witness = _find(_fill_in(question, values))
-            if witness is not None:
-                return Found(witness)
+            values = _find(question)
+            return Empty() if values is None else Found(values)
+        for assignment in _assignments(question, keys):
+            values = _find(_fill_in(question, assignment))
+            if values is not None:
+                return Found(values)
     except TooLarge as error:
         return Unknown(f"engine B: {error}")
     return Unknown(f"engine B: the policy variables {', '.join(keys)} relate two parts of the request")
@@ -73,11 +75,10 @@ def _globs(question: Question) -> Iterator[tuple[str, Glob]]:
                     yield test.dimension, glob
 
 
-def _find(question: Question) -> Request | None:
+def _find(question: Question) -> Values | None:
     order, tables = _tables(question)
-    search = _Search(question, tables)
-    path = search.run()
-    return None if path is None else _request(dict(zip(order, path, strict=True)))
+    path = _Search(question, tables).run()
+    return None if path is None else dict(zip(order, path, strict=True))
 
 
 def _tables(question: Question) -> tuple[list[str], list[tuple[Option, ...]]]:
@@ -139,25 +140,6 @@ def three_valued(formula: Formula, possible: int, certain: int) -> bool | None:
             return stop
         unsure = unsure or value is None
     return None if unsure else not stop
-
-
-def _request(values: dict[str, tuple[str, ...]]) -> Request:
-    action = values.get(ACTION, ("sts:getcalleridentity",))[0]
-    resource = values.get(RESOURCE, ("*",))[0]
-    context = tuple(
-        sorted(
-            (dimension.removeprefix(KEY), found)
-            for dimension, found in values.items()
-            if dimension.startswith(KEY) and found
-        )
-    )
-    return Request(action, resource, caller_of(values[CALLER][0]) if CALLER in values else None, context)
-
-
-def caller_of(text: str) -> Caller | None:
-    """The caller that a text of the caller dimension stands for."""
-    kind, _, name = text.partition(":")
-    return None if kind == "Anonymous" else Caller(PrincipalType(kind), name)
 
 
 # Policy variables: the values worth trying, and the question with them filled in.
@@ -247,6 +229,20 @@ def count(question: Question) -> int | None:
         tables = [_weights(dimension, question) for dimension in question.dimensions()]
     except TooLarge:
         return None
+    return _total(question, tables)
+
+
+def count_kinds(question: Question) -> int | None:
+    """How many kinds of requests, which the tests tell apart, make the formula true. None: it passes a bound."""
+    try:
+        found = [options(dimension, question.clauses) for dimension in question.dimensions()]
+    except TooLarge:
+        return None
+    return _total(question, [{option.alive: 1 for option in table} for table in found])
+
+
+def _total(question: Question, tables: list[dict[int, int]]) -> int:
+    """The sum over the product of the tables, of weights by the clauses left alive."""
     memo: dict[tuple[int, int], int] = {}
 
     def total(number: int, alive: int) -> int:

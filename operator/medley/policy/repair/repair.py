@@ -16,7 +16,7 @@ from medley.policy.repair.edits import Edit, apply_edit, apply_edits
 from medley.policy.repair.search import Rejected, Search, example_of
 from medley.policy.repair.tidy import merges
 from medley.policy.spec.spec import Spec
-from medley.policy.verify import Report, Verdict, verify
+from medley.policy.verify import IamReport, Verdict, verify
 
 PROOF_ROUNDS = 4
 """Searches, each with the counterexamples of the proof before it."""
@@ -42,8 +42,8 @@ class Repair:
     outcome: Outcome
     document: Document
     edits: tuple[Edit, ...]
-    before: Report
-    proof: Report | None
+    before: IamReport
+    proof: IamReport | None
     rejected: tuple[Rejected, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
     reason: str = ""
@@ -98,7 +98,7 @@ def prove_edits(
     spec: Spec,
     prover: Prover,
     limit_characters: int | None,
-    before: Report,
+    before: IamReport,
     rejected: tuple[Rejected, ...] = (),
 ) -> Repair:
     """The repair that the edits make, if it is proved: the only way out of this package, whoever proposed them."""

@@ -7,14 +7,11 @@ from fractions import Fraction
 
 import z3
 
-from medley.policy.answers import Answer, Empty, Found, TooLarge, Unknown
+from medley.policy.answers import Answer, Empty, Found, TooLarge, Unknown, Values, read_as
 from medley.policy.atoms.dimension import holds_several, is_boolean
-from medley.policy.atoms.product import caller_of, variables_of
+from medley.policy.atoms.product import variables_of
 from medley.policy.clauses import (
-    ACTION,
-    CALLER,
     KEY,
-    RESOURCE,
     Addresses,
     All,
     AnyOf,
@@ -28,6 +25,7 @@ from medley.policy.clauses import (
     Test,
 )
 from medley.policy.glob import EVERYTHING, Glob, Text, matcher
+from medley.policy.iam.reading import request_of
 from medley.policy.iam.request import Request
 from medley.policy.iam.values import address_of, address_text, instant_of, instant_text, number_of, number_text
 from medley.policy.smt.patterns import Value, matches, regular_expression
@@ -41,8 +39,13 @@ MAX_VALUES = 16
 """Values of a key that holds several; more tests than that on one key are answered Unknown."""
 
 
-def find(question: Question, timeout_ms: int = TIMEOUT_MS) -> Answer:
-    """A request for which the question's formula holds, by Z3. A time-out is Unknown."""
+def find(question: Question, timeout_ms: int = TIMEOUT_MS) -> Answer[Request]:
+    """A request to AWS for which the question's formula holds, by Z3."""
+    return read_as(find_values(question, timeout_ms), request_of)
+
+
+def find_values(question: Question, timeout_ms: int = TIMEOUT_MS) -> Answer[Values]:
+    """Values for which the question's formula holds, by Z3. A time-out is Unknown."""
     try:
         encoding = _Encoding(question)
     except TooLarge as error:
@@ -57,7 +60,7 @@ def find(question: Question, timeout_ms: int = TIMEOUT_MS) -> Answer:
         reason = solver.reason_unknown()
         limit = f"no answer within {timeout_ms} ms"
         return Unknown(f"engine C: {limit if reason in ('timeout', 'canceled') else reason}")
-    return Found(encoding.request(solver.model()))
+    return Found(encoding.values(solver.model()))
 
 
 class _Text:
@@ -298,20 +301,14 @@ class _Encoding:
         self.constraints.append(z3.Implies(others, used[0]))
         return z3.And(used[0], z3.Not(others)), whole
 
-    def request(self, model: z3.ModelRef) -> Request:
-        """The request that a model describes."""
-        context = []
+    def values(self, model: z3.ModelRef) -> Values:
+        """The values that a model describes."""
+        out: dict[str, tuple[str, ...]] = {name: (found.read(model),) for name, found in self._texts.items()}
         for dimension, values in self._keys.items():
             texts = tuple(dict.fromkeys(value.read(model) for value in values if _true(model, value.used)))
             if texts:
-                context.append((dimension.removeprefix(KEY), texts))
-        text = {name: found.read(model) for name, found in self._texts.items()}
-        return Request(
-            text.get(ACTION, "sts:getcalleridentity"),
-            text.get(RESOURCE, "*"),
-            caller_of(text[CALLER]) if CALLER in text else None,
-            tuple(sorted(context)),
-        )
+                out[dimension] = texts
+        return out
 
 
 def _formula(formula: Formula, clauses: list[z3.BoolRef]) -> z3.BoolRef:

@@ -26,8 +26,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import yaml
-
 from medley.model.errors import UserError
 from medley.policy.clauses import ACTION, RESOURCE, Clause, Strings, Test, condition_tests
 from medley.policy.glob import Glob, action_glob, resource_glob
@@ -45,10 +43,12 @@ from medley.policy.iam.operators import Base, Operator
 from medley.policy.iam.parse import statement_of
 from medley.policy.iam.request import Caller, Request, request
 from medley.policy.iam.values import range_of, text_of
-from medley.policy.json_text import MAX_CHARACTERS, read_json
+from medley.policy.json_text import read_json
 from medley.policy.spec.cloudfix import spec_of_requests
+from medley.policy.spec.frame import rules_of
 from medley.policy.spec.regions import caller_test, equality, key_test, sample_values
 from medley.policy.spec.spec import Rule, Side, Spec
+from medley.policy.yaml_text import read_yaml
 
 _RULE_KEYS = (
     "id", "action", "notAction", "resource", "notResource", "principal", "context", "condition", "allOf", "source",
@@ -70,56 +70,8 @@ def read_spec(text: str, name: str) -> Spec:
         if "Requests" in value:
             return spec_of_requests(value, name)
     else:
-        value = _read_yaml(text, name)
-    path = f"{name}: $"
-    if not isinstance(value, dict) or not value:
-        raise UserError("is not a spec", field=path, fix="Give floor and ceiling, or Requests")
-    for key in value:
-        if key not in ("floor", "ceiling"):
-            raise UserError(f"{key!r} is no field", field=f"{path}.{key}", fix="Known: floor, ceiling, Requests")
-    rules: list[Rule] = []
-    for side in Side:
-        items = value.get(side.value) or []
-        if not isinstance(items, list):
-            raise UserError("is not a list", field=f"{path}.{side.value}")
-        for number, item in enumerate(items):
-            rules.append(_rule(item, side, number, f"{path}.{side.value}[{number}]"))
-    return Spec(tuple(rules))
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice, and aliases, which let a small file be huge."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias (*name): write it out")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.value in seen:
-                raise yaml.YAMLError(f"the key {key_node.value!r} is there twice, line {key_node.start_mark.line + 1}")
-            seen.add(key_node.value if isinstance(key_node.value, str) else None)
-        return super().construct_mapping(node, deep)
-
-
-# Dates stay text: a spec compares keys as AWS writes them.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, found) for tag, found in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _read_yaml(text: str, name: str) -> Any:
-    if len(text) > MAX_CHARACTERS:
-        raise UserError(f"is {len(text):,} characters long, more than the {MAX_CHARACTERS:,} that are read", field=name)
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise UserError(f"is not YAML: {error}", field=name) from None
-    except (RecursionError, ValueError) as error:
-        raise UserError(f"is not YAML: {type(error).__name__}", field=name) from None
+        value = read_yaml(text, name)
+    return Spec(tuple(_rule(*found) for found in rules_of(value, name, "Requests")))
 
 
 def _rule(item: Any, side: Side, number: int, path: str) -> Rule:

@@ -1,0 +1,116 @@
+"""Edits that give a floor rule what it lacks: an entry of a rule, a rule, or a role with its binding."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from medley.policy.rbac.document import (
+    API_GROUP,
+    Binding,
+    Kind,
+    Manifest,
+    Metadata,
+    PolicyRule,
+    Role,
+    RoleRef,
+    Subject,
+    SubjectKind,
+)
+from medley.policy.rbac.edits import Edit, EditKind, entries_of
+from medley.policy.rbac.localise import FIELDS, elements_on
+from medley.policy.rbac.narrowing import Plan, add_object, free_name
+from medley.policy.rbac.regions import Among, Region
+from medley.policy.rbac.request import ACCOUNT_PREFIX, ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, Caller
+from medley.policy.rbac.roleset import EVERYWHERE, RoleSet, applies_to
+from medley.policy.rbac.spec import FIRST
+from medley.policy.rbac.verify import Witness
+
+
+def rule_for(region: Region) -> PolicyRule:
+    """The rule that gives a floor's region."""
+
+    def items(among: Among | None) -> tuple[str, ...]:
+        return () if among is None else among.items
+
+    return PolicyRule(
+        items(region.verbs),
+        items(region.api_groups),
+        items(region.resources),
+        items(region.names),
+        items(region.urls),
+    )
+
+
+class Widening:
+    """Proposes edits of one manifest."""
+
+    def __init__(self, manifest: Manifest, roles: RoleSet) -> None:
+        self._objects = {found.key: found for found in manifest.objects}
+        self._roles = roles
+
+    def plans(self, witness: Witness) -> Iterator[Plan]:
+        """Edits after which the witness may be allowed, fewest first; the last give the floor and no more."""
+        region = witness.rule.parts[0]
+        wanted = rule_for(region)
+        yield from self._entries(witness, wanted)
+        for role in self._reaching(witness):
+            yield (Edit(EditKind.ADD_RULE, role.key, added=wanted),)
+        yield self._objects_for(witness, wanted)
+
+    def _entries(self, witness: Witness, wanted: PolicyRule) -> Iterator[Plan]:
+        """One more entry in a rule that matches but for that."""
+        for grant in self._roles.grants():
+            if bool(grant.rule.non_resource_urls) is not bool(wanted.non_resource_urls):
+                continue
+            missing = [found.name for found in elements_on(grant, witness.request) if not found.matches]
+            if len(missing) == 1 and missing[0] in FIELDS and grant.role.key in self._objects:
+                entries = entries_of(wanted, missing[0])
+                fresh = tuple(entry for entry in entries if entry not in entries_of(grant.rule, missing[0]))
+                if fresh:
+                    yield (Edit(EditKind.ADD, grant.role.key, grant.index, missing[0], fresh),)
+
+    def _reaching(self, witness: Witness) -> Iterator[Role]:
+        """Roles of the manifest that the caller has where the request goes."""
+        seen = set()
+        for binding in self._roles.bindings:
+            scope = binding.metadata.namespace or EVERYWHERE
+            role = self._objects.get(binding.role_key)
+            if (
+                isinstance(role, Role)
+                and role.aggregation is None
+                and role.key not in seen
+                and scope in (EVERYWHERE, witness.request.namespace)
+                and applies_to(binding, witness.request.caller)
+            ):
+                seen.add(role.key)
+                yield role
+
+    def _objects_for(self, witness: Witness, wanted: PolicyRule) -> Plan:
+        """A role of its own, bound to nobody else."""
+        region, request = witness.rule.parts[0], witness.request
+        named = region.namespaces is not None and "" not in region.namespaces.items
+        namespace = request.namespace if named else ""
+        kind, bound = (Kind.ROLE, Kind.ROLE_BINDING) if namespace else (Kind.CLUSTER_ROLE, Kind.CLUSTER_ROLE_BINDING)
+        slug = re.sub(r"[^a-z0-9]+", "-", witness.rule.id.lower()).strip("-") or "floor"
+        metadata = Metadata(free_name(self._objects.keys(), f"medley-{slug}", namespace), namespace)
+        role = add_object(Role(kind, metadata, (wanted,)))
+        if self._roles.implied:
+            return (role,)
+        ref = RoleRef(kind, metadata.name, API_GROUP)
+        return (role, add_object(Binding(bound, metadata, ref, _subjects(region.caller))))
+
+
+def _subjects(caller: Caller | None) -> tuple[Subject, ...]:
+    """Subjects that are this caller, or everybody."""
+    if caller is None:
+        names = (AUTHENTICATED, UNAUTHENTICATED)
+        return tuple(Subject(SubjectKind.GROUP, name, "", API_GROUP) for name in names)
+    if caller.user == ANONYMOUS:
+        return (Subject(SubjectKind.GROUP, UNAUTHENTICATED, "", API_GROUP),)
+    if caller.user.startswith(ACCOUNT_PREFIX) and caller.user.count(":") == 3:
+        namespace, _, name = caller.user.removeprefix(ACCOUNT_PREFIX).partition(":")
+        return (Subject(SubjectKind.SERVICE_ACCOUNT, name, namespace),)
+    if caller.user == FIRST:
+        return (Subject(SubjectKind.GROUP, caller.groups[0], "", API_GROUP),)
+    return (Subject(SubjectKind.USER, caller.user, "", API_GROUP),)
