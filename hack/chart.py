@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from medley.actuation.rights import RIGHTS, lease_rights, rules
+from medley.actuation.rights import RIGHTS, Right, Scope, lease_rights, rules
 from medley.api.crds import crd_files
 
 CHART = Path(__file__).parents[1] / "charts" / "medley"
@@ -126,6 +126,9 @@ class Chart(Values):
     replica_count: int = Field(2, ge=0, le=5, description="One plans, the others wait for its Lease.")
     prometheus: Prometheus = Prometheus()
     planning: Planning = Planning()
+    service_namespaces: list[Annotated[str, Field(min_length=1, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]] = Field(
+        [], description="Where Medley may write Deployments and routing tables; empty: in all namespaces."
+    )
     scale_targets: list[ScaleTarget] = Field([], description="What spec.provider.scale of the GPUPools may name.")
     crds: Crds = Crds()
     rbac: Rbac = Rbac()
@@ -156,10 +159,15 @@ def files() -> dict[str, str]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     out = {
         "values.schema.json": json.dumps(schema, indent=2) + "\n",
-        "files/rules.yaml": HEADER + yaml.safe_dump(rules(RIGHTS), sort_keys=False),
-        "files/lease-rules.yaml": HEADER + yaml.safe_dump(rules(lease_rights("", "LEASE")), sort_keys=False),
+        "files/rules.yaml": _rules(RIGHTS, Scope.CLUSTER),
+        "files/service-rules.yaml": _rules(RIGHTS, Scope.SERVICES),
+        "files/lease-rules.yaml": _rules(lease_rights("", "LEASE"), Scope.LEASE),
     }
     return out | {f"files/crds/{name}": text for name, text in crd_files().items()}
+
+
+def _rules(rights: tuple[Right, ...], scope: Scope) -> str:
+    return HEADER + yaml.safe_dump(rules(right for right in rights if right.scope is scope), sort_keys=False)
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from medley.actuation.cluster_api import ClusterApi
-from medley.actuation.rights import RIGHTS, lease_rights
+from medley.actuation.rights import RIGHTS, lease_rights, role_manifests
 from medley.api.crds import KINDS
 from medley.lab.control_plane import ControlPlane
 from medley.lab.tools import Tool, ensure
@@ -96,6 +96,7 @@ VARIATIONS = {
         "--set", "extraVolumes[0].name=snapshots,extraVolumes[0].emptyDir.medium=Memory",
         "--set", "extraVolumeMounts[0].name=snapshots,extraVolumeMounts[0].mountPath=/snapshots",
         "--set", "tolerations[0].operator=Exists",
+        "--set", "serviceNamespaces={serving,batch}",
     ),
     "bare": (
         "--set", "crds.enabled=false,rbac.create=false,serviceAccount.create=false,serviceAccount.name=mine",
@@ -119,14 +120,25 @@ def test_renders_are_as_they_were(helm: Helm, name: str) -> None:
     assert text == golden.read_text(), "rendered otherwise: look at the difference, then run with UPDATE_GOLDEN=1"
 
 
-def test_the_roles_are_the_rights_in_the_code(helm: Helm) -> None:
-    items = rendered(helm)
-    rules = {item["kind"]: item["rules"] for item in items if item["kind"] in ("ClusterRole", "Role")}
-    from medley.actuation.rights import rules as of
+@pytest.mark.parametrize("services", [(), ("serving", "batch")])
+def test_the_roles_are_the_rights_in_the_code(helm: Helm, services: tuple[str, ...]) -> None:
+    items = rendered(helm, *(("--set", f"serviceNamespaces={{{','.join(services)}}}") if services else ()))
+    wanted = role_manifests("medley", NAMESPACE, (*RIGHTS, *lease_rights(NAMESPACE, "medley")), services)
 
-    assert rules["ClusterRole"] == of(RIGHTS)
-    assert rules["Role"] == of(lease_rights(NAMESPACE, "medley"))
+    def rules(objects: list[dict[str, Any]]) -> list[Any]:
+        return [(item["kind"], sorted(item["rules"], key=by_text)) for item in objects if "rules" in item]
+
+    def by_text(item: Any) -> str:
+        return json.dumps(item)
+
+    assert sorted(rules(items), key=by_text) == sorted(rules(wanted), key=by_text)
+    assert bindings(items) == bindings(wanted)
     assert sum(item["kind"] == "CustomResourceDefinition" for item in items) == len(KINDS)
+
+
+def bindings(objects: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    found = [item for item in objects if "roleRef" in item]
+    return sorted((item["kind"], item["metadata"].get("namespace", ""), item["roleRef"]["kind"]) for item in found)
 
 
 def test_pods_are_admitted_where_the_restricted_standard_is_enforced(
@@ -169,6 +181,8 @@ WRONG = (
     ("scaleTargets[0].resource=nodegroups", "scaleTargets/0"),
     ("scaleTargets[0].group=eks.amazonaws.com,scaleTargets[0].resource=node/groups", "scaleTargets/0/resource"),
     ("crds.keep=perhaps", "crds/keep"),
+    ("serviceNamespaces=serving", "serviceNamespaces"),
+    ("serviceNamespaces={Not_A_Name}", "serviceNamespaces/0"),
     ("serviceAccount.name=Not_A_Name", "serviceAccount/name"),
     ("lease.name=a.b", "lease/name"),
     ("networkPolicy.prometheusPort=70000", "networkPolicy/prometheusPort"),

@@ -78,6 +78,20 @@ def test_a_missing_right_is_named_as_the_rule_to_add() -> None:
     ]
 
 
+def test_rights_in_the_namespaces_of_services_are_asked_for_there_only() -> None:
+    cluster = Cluster(refuses=(("configmaps", "patch"),))
+    said = [str(item) for item in preflight(cluster, None, RIGHTS, ("serving", "batch"))]  # type: ignore[arg-type]
+    assert [text.split(" (")[0] for text in said] == [
+        "no right to patch configmaps in namespace serving", "no right to patch configmaps in namespace batch",
+    ]  # fmt: skip
+    assert "Add to the Role of its ServiceAccount" in said[0]
+    written = {(asked["resource"], asked.get("namespace")) for asked in cluster.asked if asked["verb"] == "patch"}
+    assert written == {
+        ("llmservices", None), ("gpupools", None), ("deployments", "serving"), ("deployments", "batch"),
+        ("configmaps", "serving"), ("configmaps", "batch"),
+    }  # fmt: skip
+
+
 def test_prometheus_is_asked() -> None:
     (said,) = found(Cluster(), Metrics("Prometheus does not answer: refused"))
     assert said.startswith("Prometheus does not answer: refused. Check --prometheus")

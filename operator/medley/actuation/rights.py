@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from medley.model.objects import API_VERSION
 
 Json = dict[str, Any]
+_RBAC = "rbac.authorization.k8s.io"
 GROUP = API_VERSION.split("/")[0]
+
+
+class Scope(StrEnum):
+    """Where a right is needed."""
+
+    CLUSTER = "Cluster"
+    """Everywhere, or for objects without a namespace."""
+    SERVICES = "Services"
+    """In the namespaces of services. Elsewhere it would be a way to more rights: whoever may write workloads or
+    ConfigMaps in kube-system may become administrator (policies/ceilings/kubernetes-danger.yaml)."""
+    LEASE = "Lease"
+    """In the namespace of the operator's lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +36,8 @@ class Right:
         verbs: of the API server's authorizer.
         why: what breaks without it.
         names: the only objects it is for; empty: all.
-        namespace: the only namespace it is for; empty: all.
+        scope: where it is needed.
+        namespace: of the lease.
     """
 
     group: str
@@ -30,6 +45,7 @@ class Right:
     verbs: tuple[str, ...]
     why: str
     names: tuple[str, ...] = ()
+    scope: Scope = Scope.CLUSTER
     namespace: str = ""
 
 
@@ -40,11 +56,11 @@ RIGHTS = (
     Right(GROUP, "gpupools", ("get", "patch"), "notes how many nodes it asked for (medley.dev/asked-nodes)"),
     Right(GROUP, "throughputprofiles", ("list", "watch"), "reads the profiles"),
     Right("apps", "deployments", ("list",), "sees what runs"),
-    Right("apps", "deployments", ("create", "patch"), "applies one Deployment per variant"),
-    Right("apps", "deployments/scale", ("patch",), "scales a variant that is no longer listed"),
+    Right("apps", "deployments", ("create", "patch"), "applies one Deployment per variant", scope=Scope.SERVICES),
+    Right("apps", "deployments/scale", ("patch",), "scales a variant that is no longer listed", scope=Scope.SERVICES),
     Right("", "pods", ("list",), "sees which replicas are Ready"),
     Right("", "configmaps", ("list",), "sees what routers acknowledge"),
-    Right("", "configmaps", ("create", "patch"), "publishes the routing table"),
+    Right("", "configmaps", ("create", "patch"), "publishes the routing table", scope=Scope.SERVICES),
     Right("", "events", ("create",), "says what it did"),
 )
 """Of the operator, besides its lease and the scale targets of the pools. No secrets, no delete: owners collect."""
@@ -52,10 +68,10 @@ RIGHTS = (
 
 def lease_rights(namespace: str, name: str) -> tuple[Right, ...]:
     """To be one of several operators of which one leads. `create` cannot be limited to a name."""
-    group = "coordination.k8s.io"
+    group, scope = "coordination.k8s.io", Scope.LEASE
     return (
-        Right(group, "leases", ("get", "patch"), "holds the lease of the one that leads", (name,), namespace),
-        Right(group, "leases", ("create",), "creates that lease", (), namespace),
+        Right(group, "leases", ("get", "patch"), "holds the lease of the one that leads", (name,), scope, namespace),
+        Right(group, "leases", ("create",), "creates that lease", (), scope, namespace),
     )
 
 
@@ -75,30 +91,45 @@ def rules(rights: Iterable[Right]) -> list[Json]:
     return out
 
 
-def role_manifests(name: str, namespace: str, rights: Iterable[Right]) -> list[Json]:
-    """A ServiceAccount and the roles and bindings that give it rights in the whole cluster.
+def role_manifests(name: str, namespace: str, rights: Iterable[Right], services: Sequence[str] = ()) -> list[Json]:
+    """A ServiceAccount and the roles and bindings that give it these rights.
 
     Args:
         name: of all objects.
         namespace: of the ServiceAccount.
-        rights: those with a namespace become a Role there, the others a ClusterRole.
+        rights: what to give.
+        services: namespaces of the services; none: those rights are given in all namespaces.
     """
-    account = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
-    everywhere, inside = [], {}  # type: ignore[var-annotated]
-    for right in rights:
-        (inside.setdefault(right.namespace, []) if right.namespace else everywhere).append(right)
+    given = list(rights)
+    cluster = [
+        right for right in given if right.scope is Scope.CLUSTER or (right.scope is Scope.SERVICES and not services)
+    ]
+    inside = [right for right in given if right.scope is Scope.SERVICES and services]
     out: list[Json] = [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
     ]
-    for place, mine in [("", everywhere), *sorted(inside.items())]:
-        cluster = "" if place else "Cluster"
-        metadata = {"name": name, **({"namespace": place} if place else {})}
-        api = "rbac.authorization.k8s.io"
-        out += [
-            {"apiVersion": f"{api}/v1", "kind": f"{cluster}Role", "metadata": metadata, "rules": rules(mine)},
-            {
-                "apiVersion": f"{api}/v1", "kind": f"{cluster}RoleBinding", "metadata": metadata,
-                "roleRef": {"apiGroup": api, "kind": f"{cluster}Role", "name": name}, "subjects": [account],
-            },
-        ]  # fmt: skip
+    account = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+
+    def role(kind: str, called: str, place: str, mine: Sequence[Right]) -> Json:
+        metadata = {"name": called, **({"namespace": place} if place else {})}
+        return {"apiVersion": f"{_RBAC}/v1", "kind": kind, "metadata": metadata, "rules": rules(mine)}
+
+    def binding(kind: str, called: str, place: str) -> Json:
+        return {
+            "apiVersion": f"{_RBAC}/v1",
+            "kind": "RoleBinding" if place else "ClusterRoleBinding",
+            "metadata": {"name": called, **({"namespace": place} if place else {})},
+            "roleRef": {"apiGroup": _RBAC, "kind": kind, "name": called},
+            "subjects": [dict(account)],
+        }
+
+    if cluster:
+        out += [role("ClusterRole", name, "", cluster), binding("ClusterRole", name, "")]
+    if inside:
+        called = f"{name}-services"
+        out += [role("ClusterRole", called, "", inside)]
+        out += [binding("ClusterRole", called, place) for place in services]
+    for place in sorted({right.namespace for right in given if right.scope is Scope.LEASE}):
+        mine = [right for right in given if right.scope is Scope.LEASE and right.namespace == place]
+        out += [role("Role", name, place, mine), binding("Role", name, place)]
     return out

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from medley.cli.run import environment_for, lease_of
+from medley.cli.run import add_service_namespaces, environment_for, lease_of
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,6 +24,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--prometheus", metavar="URL", help="where vLLM's metrics are")
     parser.add_argument("--lease", metavar="NAMESPACE/NAME", help="check the rights on this Lease too")
+    add_service_namespaces(parser)
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     parser.set_defaults(run=run)
 
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         metrics = PrometheusSource(args.prometheus) if args.prometheus else None
         rights = (*RIGHTS, *(lease_rights(lease.namespace, lease.name) if lease else ()))
-        missing = preflight(api, metrics, rights)
+        missing = preflight(api, metrics, rights, args.service_namespaces)
     finally:
         api.close()
     if args.output == "json":

@@ -61,6 +61,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--health-port", type=int, metavar="PORT", help="answer probes at /healthz and /readyz (default: nowhere)"
     )
+    add_service_namespaces(parser)
     parser.add_argument("--verbose", action="store_true", help="log debug messages")
     parser.set_defaults(run=run)
 
@@ -101,9 +102,20 @@ def run(args: argparse.Namespace) -> int:
         metrics,
         Settings(stabilisation_s=args.stabilisation, max_sample_age_s=args.window / 2, change_cost=args.change_cost),
         LoopSettings(args.interval, args.snapshot_dir),
-        OperatorSettings(kubeconfig, lease, args.health_port),
+        OperatorSettings(kubeconfig, lease, args.health_port, tuple(args.service_namespaces)),
     )
     return 0
+
+
+def add_service_namespaces(parser: argparse.ArgumentParser) -> None:
+    """Where the account has rights to write Deployments and routing tables."""
+    parser.add_argument(
+        "--service-namespaces",
+        nargs="+",
+        default=[],
+        metavar="NAMESPACE",
+        help="check the rights to write Deployments and routing tables in these only (default: in all namespaces)",
+    )
 
 
 def environment_for(given: Path | None) -> Path | None:

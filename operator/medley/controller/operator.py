@@ -41,11 +41,13 @@ class OperatorSettings:
         kubeconfig: of the API server, also in KUBECONFIG, by which kopf logs in; None: as the pod's own account.
         lease: which one to hold while planning; None: there is only this operator.
         health_port: where probes are answered; None: nowhere.
+        services: namespaces of services in which it has rights to write; none: in all.
     """
 
     kubeconfig: Path | None
     lease: LeaseSettings | None = None
     health_port: int | None = None
+    services: tuple[str, ...] = ()
 
 
 def run(
@@ -103,7 +105,9 @@ async def _check(
     rights = (*RIGHTS, *(lease_rights(lease.namespace, lease.name) if lease else ()))
     said: tuple[str, ...] = ()
     while not stop.is_set():
-        missing = tuple(str(item) for item in await asyncio.to_thread(preflight, api, metrics, rights))
+        missing = tuple(
+            str(item) for item in await asyncio.to_thread(preflight, api, metrics, rights, operator.services)
+        )
         health.checked(missing)
         if missing != said:
             for text in missing:

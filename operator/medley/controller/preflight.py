@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from medley.actuation.cluster_api import NOT_FOUND, ApiError, ClusterApi
-from medley.actuation.rights import Right
+from medley.actuation.rights import Right, Scope
 from medley.api.crds import KINDS
 from medley.model.errors import MedleyError
 from medley.model.objects import API_VERSION
@@ -27,10 +27,19 @@ class Missing:
         return f"{self.what}. {self.fix}"
 
 
-def preflight(api: ClusterApi, metrics: MetricsSource | None, rights: Iterable[Right]) -> tuple[Missing, ...]:
-    """Everything that is missing, most basic first; where the API server does not answer, only that."""
+def preflight(
+    api: ClusterApi, metrics: MetricsSource | None, rights: Iterable[Right], services: Sequence[str] = ()
+) -> tuple[Missing, ...]:
+    """Everything that is missing, most basic first; where the API server does not answer, only that.
+
+    Args:
+        api: as the account that is to have the rights.
+        metrics: where samples come from, if anywhere.
+        rights: what the account needs.
+        services: namespaces in which services are; none: in all.
+    """
     try:
-        return (*_version(api), *_kinds(api), *_rights(api, rights), *_metrics(metrics))
+        return (*_version(api), *_kinds(api), *_rights(api, rights, services), *_metrics(metrics))
     except MedleyError as error:
         return (Missing(str(error), "Check the address of the API server, and that it is up"),)
 
@@ -56,29 +65,35 @@ def _kinds(api: ClusterApi) -> Iterable[Missing]:
         yield Missing(text, "Install them: medley crds | kubectl apply --server-side -f -")
 
 
-def _rights(api: ClusterApi, rights: Iterable[Right]) -> Iterable[Missing]:
+def _rights(api: ClusterApi, rights: Iterable[Right], services: Sequence[str]) -> Iterable[Missing]:
     for right in rights:
-        refused = [verb for verb in right.verbs if not _allowed(api, right, verb)]
-        if refused:
-            resource = f"{right.resource}.{right.group}" if right.group else right.resource
-            where = f" in namespace {right.namespace}" if right.namespace else " in all namespaces"
-            named = f" named {', '.join(right.names)}" if right.names else ""
-            rule = f'{{apiGroups: ["{right.group}"], resources: ["{right.resource}"], verbs: {_list(refused)}'
-            rule += f", resourceNames: {_list(right.names)}}}" if right.names else "}"
-            yield Missing(
-                f"no right to {', '.join(refused)} {resource}{named}{where} ({right.why})",
-                f"Add to the {'Role' if right.namespace else 'ClusterRole'} of its ServiceAccount: {rule}",
-            )
+        places = services if right.scope is Scope.SERVICES and services else (right.namespace,)
+        for place in places:
+            refused = [verb for verb in right.verbs if not _allowed(api, right, verb, place)]
+            if refused:
+                yield _missing(right, refused, place)
+
+
+def _missing(right: Right, refused: Sequence[str], place: str) -> Missing:
+    resource = f"{right.resource}.{right.group}" if right.group else right.resource
+    where = f" in namespace {place}" if place else " in all namespaces"
+    named = f" named {', '.join(right.names)}" if right.names else ""
+    rule = f'{{apiGroups: ["{right.group}"], resources: ["{right.resource}"], verbs: {_list(refused)}'
+    rule += f", resourceNames: {_list(right.names)}}}" if right.names else "}"
+    return Missing(
+        f"no right to {', '.join(refused)} {resource}{named}{where} ({right.why})",
+        f"Add to the {'Role' if place else 'ClusterRole'} of its ServiceAccount: {rule}",
+    )
 
 
 def _list(items: Iterable[str]) -> str:
     return "[" + ", ".join(f'"{item}"' for item in items) + "]"
 
 
-def _allowed(api: ClusterApi, right: Right, verb: str) -> bool:
+def _allowed(api: ClusterApi, right: Right, verb: str, place: str) -> bool:
     resource, _, subresource = right.resource.partition("/")
     attributes = {"group": right.group, "resource": resource, "subresource": subresource, "verb": verb}
-    attributes |= {"namespace": right.namespace} if right.namespace else {}
+    attributes |= {"namespace": place} if place else {}
     answers = [
         api.create(
             "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",

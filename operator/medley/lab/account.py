@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,14 @@ _PLURALS = {
 }
 
 
-def grant(api: ClusterApi, namespace: str, name: str, rights: Iterable[Right]) -> None:
-    """Create the account and its roles, or bring them to these rights."""
+def grant(api: ClusterApi, namespace: str, name: str, rights: Iterable[Right], services: Sequence[str] = ()) -> None:
+    """Create the account and its roles, or bring them to these rights; see `role_manifests`."""
     try:
         api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
     except ApiError as error:
         if error.status != CONFLICT:
             raise
-    for manifest in role_manifests(name, namespace, rights):
+    for manifest in role_manifests(name, namespace, rights, services):
         root, plural = _PLURALS[manifest["kind"]]
         metadata = manifest["metadata"]
         place = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""

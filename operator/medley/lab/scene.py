@@ -140,7 +140,7 @@ class Scene:
         install_crds(self.api)
         enter(NodeGroupController(kubeconfig))
         # The operator has the rights that an installation gives it, and no others.
-        grant(self.api, OPERATOR_NAMESPACE, OPERATOR_NAME, OPERATOR_RIGHTS)
+        grant(self.api, OPERATOR_NAMESPACE, OPERATOR_NAME, OPERATOR_RIGHTS, self.namespaces)
         own = self.directory / "operator.kubeconfig"
         self._operator_kubeconfig = kubeconfig_for(self.api, kubeconfig, own, OPERATOR_NAMESPACE, OPERATOR_NAME)
         for pool in self.resources.pools:
@@ -190,6 +190,7 @@ class Scene:
             Path(sys.executable), "-m", "medley.cli.main", "run",
             "--kubeconfig", str(self._operator_kubeconfig),
             "--lease", f"{OPERATOR_NAMESPACE}/{OPERATOR_NAME}",
+            "--service-namespaces", *self.namespaces,
             "--prometheus", self.prometheus.url,
             "--interval", str(self.settings.interval_s),
             "--stabilisation", str(self.settings.stabilisation_s),
@@ -212,6 +213,11 @@ class Scene:
         """Stop all as Kubernetes would."""
         for operator in reversed(self.operators):
             operator.stop(grace_s=10)
+
+    @property
+    def namespaces(self) -> list[str]:
+        """Of the services."""
+        return sorted({service.key.namespace for service in self.resources.services})
 
     @property
     def operator_log(self) -> str:
