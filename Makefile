@@ -55,6 +55,10 @@ generate: setup  ## Regenerate crds/, examples/profiles/ and the chart's parts f
 	@bash hack/example_profiles.sh examples/profiles
 	@$(PY) hack/chart.py
 
+.PHONY: test-kind
+test-kind: setup  ## Image and chart on a real cluster; needs docker, and kind or a KUBECONFIG of a kind cluster
+	@$(PY) -m pytest tests/kind $(PYTEST)
+
 VARIANT ?= lean
 PYTHON_OF_IMAGE ?= 3.13
 .PHONY: wheelhouse
