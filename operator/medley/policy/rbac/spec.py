@@ -34,7 +34,7 @@ from medley.policy.rbac.questions import Space
 from medley.policy.rbac.regions import Among, Region
 from medley.policy.rbac.request import MASTERS, Caller, service_account, user
 from medley.policy.spec.frame import rules_of
-from medley.policy.spec.spec import Side
+from medley.policy.spec.spec import Rules, Side
 from medley.policy.yaml_text import read_yaml
 
 FIELDS = {
@@ -64,24 +64,8 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
-    """Floor and ceiling, in the order in which they were written."""
-
-    rules: tuple[Rule, ...]
-
-    @property
-    def floor(self) -> tuple[Rule, ...]:
-        """The rules whose requests must be allowed."""
-        return tuple(rule for rule in self.rules if rule.side is Side.FLOOR)
-
-    @property
-    def ceiling(self) -> tuple[Rule, ...]:
-        """The rules whose requests must not be."""
-        return tuple(rule for rule in self.rules if rule.side is Side.CEILING)
-
-    def with_ceilings(self, others: tuple[Spec, ...]) -> Spec:
-        """This spec with the ceilings of others as well."""
-        return Spec(self.rules + tuple(rule for other in others for rule in other.ceiling))
+class Spec(Rules[Rule]):
+    """Of roles and bindings."""
 
     def callers(self) -> tuple[Caller, ...]:
         """The callers that rules name."""

@@ -8,8 +8,10 @@ request (a privilege-escalation method that needs two actions).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Generic, Protocol, Self, TypeVar
 
 from medley.policy.clauses import Clause
 from medley.policy.iam.document import Statement
@@ -21,6 +23,39 @@ class Side(Enum):
 
     FLOOR = "floor"
     CEILING = "ceiling"
+
+
+class Sided(Protocol):
+    """What has a side: a rule about documents of either kind."""
+
+    @property
+    def side(self) -> Side:
+        """Which way it binds."""
+        ...
+
+
+R = TypeVar("R", bound=Sided)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules(Generic[R]):
+    """Floor and ceiling, in the order in which they were written."""
+
+    rules: tuple[R, ...]
+
+    @property
+    def floor(self) -> tuple[R, ...]:
+        """The rules whose requests must be allowed."""
+        return tuple(rule for rule in self.rules if rule.side is Side.FLOOR)
+
+    @property
+    def ceiling(self) -> tuple[R, ...]:
+        """The rules whose requests must not be."""
+        return tuple(rule for rule in self.rules if rule.side is Side.CEILING)
+
+    def with_ceilings(self, others: Iterable[Rules[R]]) -> Self:
+        """This spec with the ceilings of others as well."""
+        return replace(self, rules=self.rules + tuple(rule for other in others for rule in other.ceiling))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +78,5 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
-    """Floor and ceiling, in the order in which they were written."""
-
-    rules: tuple[Rule, ...]
-
-    @property
-    def floor(self) -> tuple[Rule, ...]:
-        """The rules whose requests must be allowed."""
-        return tuple(rule for rule in self.rules if rule.side is Side.FLOOR)
-
-    @property
-    def ceiling(self) -> tuple[Rule, ...]:
-        """The rules whose requests must not be."""
-        return tuple(rule for rule in self.rules if rule.side is Side.CEILING)
-
-    def with_ceilings(self, others: tuple[Spec, ...]) -> Spec:
-        """This spec with the ceilings of others as well."""
-        return Spec(self.rules + tuple(rule for other in others for rule in other.ceiling))
+class Spec(Rules[Rule]):
+    """Of IAM policies."""
