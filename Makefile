@@ -59,6 +59,10 @@ generate: setup  ## Regenerate crds/, examples/profiles/ and the chart's parts f
 test-kind: setup  ## Image and chart on a real cluster; needs docker, and kind or a KUBECONFIG of a kind cluster
 	@$(PY) -m pytest tests/kind $(PYTEST)
 
+.PHONY: install-check
+install-check: setup  ## helm install, a service scaled, helm uninstall, on a real API server; ends with a JSON line
+	@$(PY) hack/install_check.py
+
 VARIANT ?= lean
 PYTHON_OF_IMAGE ?= 3.13
 .PHONY: wheelhouse

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medley.actuation.cluster_api import ApiError, ClusterApi
-from medley.actuation.rights import RIGHTS, Right, lease_rights, scale_rights
+from medley.actuation.rights import RIGHTS, Right, lease_creation_rights, lease_rights, scale_rights
 from medley.cli.main import main
 from medley.controller.lease import Lease, LeaseSettings
 from medley.controller.preflight import preflight
@@ -18,6 +18,10 @@ from medley.lab.control_plane import ControlPlane
 from medley.lab.scene import install_crds
 
 pytestmark = pytest.mark.cluster
+
+
+def lease_of(namespace: str) -> tuple[Right, ...]:
+    return (*lease_rights(namespace, "medley"), *lease_creation_rights(namespace))
 
 
 class Answering:
@@ -50,7 +54,7 @@ def settled(api: ClusterApi, rights: tuple[Right, ...], expected: int) -> list[s
 def test_with_its_rights_nothing_is_missing_and_each_right_taken_away_is_named(
     control_plane: ControlPlane, api: ClusterApi, namespace: str, tmp_path: Path
 ) -> None:
-    wanted = (*RIGHTS, *lease_rights(namespace, "medley"), *scale_rights("lab.medley.dev", "nodegroups"))
+    wanted = (*RIGHTS, *lease_of(namespace), *scale_rights("lab.medley.dev", "nodegroups"))
     own = account(control_plane, api, namespace, tmp_path, wanted)
     assert settled(own, wanted, 0) == []
     for right in wanted:
@@ -65,7 +69,7 @@ def test_with_its_rights_nothing_is_missing_and_each_right_taken_away_is_named(
 def test_what_is_not_in_the_list_is_refused(
     control_plane: ControlPlane, api: ClusterApi, namespace: str, tmp_path: Path
 ) -> None:
-    wanted = (*RIGHTS, *lease_rights(namespace, "medley"))
+    wanted = (*RIGHTS, *lease_of(namespace))
     own = account(control_plane, api, namespace, tmp_path, wanted)
     assert settled(own, wanted, 0) == []
     pods = f"/api/v1/namespaces/{namespace}/pods"
@@ -86,7 +90,7 @@ def test_what_is_not_in_the_list_is_refused(
 def test_the_doctor_says_what_is_missing_and_how_to_fix_it(
     control_plane: ControlPlane, api: ClusterApi, namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted = (*RIGHTS, *lease_rights(namespace, "medley"))
+    wanted = (*RIGHTS, *lease_of(namespace))
     some = tuple(right for right in wanted if right.resource != "events")
     assert len(settled(account(control_plane, api, namespace, tmp_path, some), wanted, 1)) == 1
     command = ["doctor", "--kubeconfig", str(tmp_path / "kubeconfig"), "--lease", f"{namespace}/medley"]
@@ -105,8 +109,8 @@ def test_the_doctor_says_what_is_missing_and_how_to_fix_it(
 def test_a_lease_is_taken_kept_and_followed_under_these_rights_only(
     control_plane: ControlPlane, api: ClusterApi, namespace: str, tmp_path: Path
 ) -> None:
-    own = account(control_plane, api, namespace, tmp_path, lease_rights(namespace, "medley"))
-    assert settled(own, lease_rights(namespace, "medley"), 0) == []
+    own = account(control_plane, api, namespace, tmp_path, lease_of(namespace))
+    assert settled(own, lease_of(namespace), 0) == []
     first, second = (
         Lease(own, LeaseSettings(namespace, "medley", name, duration_s=2.0, every_s=0.2)) for name in ("one", "two")
     )

@@ -123,7 +123,7 @@ def test_a_service_is_scaled(api: ClusterApi) -> None:
             manifest["metadata"]["namespace"] = SERVICES
             manifest["spec"]["mode"] = "Auto"
             manifest["spec"]["workload"] = {
-                "static": [{"inputTokens": 500, "outputTokens": 150, "requestsPerSecond": 4}]
+                "static": {"points": [{"inputTokens": 500, "outputTokens": 150, "requestsPerSecond": 4}]}
             }
             path = f"/apis/medley.dev/v1alpha1/namespaces/{SERVICES}/llmservices"
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medley.actuation.rights import RIGHTS, lease_rights
+from medley.actuation.rights import RIGHTS, lease_creation_rights, lease_rights
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "install-on-a-cluster.md"
 
@@ -20,5 +20,5 @@ def test_the_table_lists_every_right_and_no_other() -> None:
         for verb in verbs.split(", ")
         if group != "group"
     }
-    rights = (*RIGHTS, *lease_rights("any", "any"))
+    rights = (*RIGHTS, *lease_rights("any", "any"), *lease_creation_rights("any"))
     assert listed == {(right.group, right.resource, verb) for right in rights for verb in right.verbs}

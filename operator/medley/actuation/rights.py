@@ -10,6 +10,7 @@ from typing import Any
 from medley.model.objects import API_VERSION
 
 Json = dict[str, Any]
+_LEASES = "coordination.k8s.io"
 _RBAC = "rbac.authorization.k8s.io"
 GROUP = API_VERSION.split("/")[0]
 
@@ -67,12 +68,14 @@ RIGHTS = (
 
 
 def lease_rights(namespace: str, name: str) -> tuple[Right, ...]:
-    """To be one of several operators of which one leads. `create` cannot be limited to a name."""
-    group, scope = "coordination.k8s.io", Scope.LEASE
-    return (
-        Right(group, "leases", ("get", "patch"), "holds the lease of the one that leads", (name,), scope, namespace),
-        Right(group, "leases", ("create",), "creates that lease", (), scope, namespace),
-    )
+    """To be one of several operators of which one leads, where the Lease object is there already."""
+    why = "holds the lease of the one that leads"
+    return (Right(_LEASES, "leases", ("get", "patch"), why, (name,), Scope.LEASE, namespace),)
+
+
+def lease_creation_rights(namespace: str) -> tuple[Right, ...]:
+    """To create the Lease object, where an installation brings none. It cannot be limited to a name."""
+    return (Right(_LEASES, "leases", ("create",), "creates that lease", (), Scope.LEASE, namespace),)
 
 
 def scale_rights(group: str, plural: str) -> tuple[Right, ...]:

@@ -34,15 +34,13 @@ def run(args: argparse.Namespace) -> int:
     kubeconfig = environment_for(args.kubeconfig)
     lease = lease_of(args.lease, "doctor")
     from medley.actuation.cluster_api import ClusterApi
-    from medley.actuation.rights import RIGHTS, lease_rights
-    from medley.controller.preflight import preflight
+    from medley.controller.preflight import needed, preflight
     from medley.telemetry.prometheus import PrometheusSource
 
     api = ClusterApi(kubeconfig)
     try:
         metrics = PrometheusSource(args.prometheus) if args.prometheus else None
-        rights = (*RIGHTS, *(lease_rights(lease.namespace, lease.name) if lease else ()))
-        missing = preflight(api, metrics, rights, args.service_namespaces)
+        missing = preflight(api, metrics, needed(api, lease), args.service_namespaces)
     finally:
         api.close()
     if args.output == "json":

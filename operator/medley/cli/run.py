@@ -61,6 +61,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--health-port", type=int, metavar="PORT", help="answer probes at /healthz and /readyz (default: nowhere)"
     )
+    parser.add_argument("--health-host", default="", metavar="ADDRESS", help="answer them here only (default: all)")
     add_service_namespaces(parser)
     parser.add_argument("--verbose", action="store_true", help="log debug messages")
     parser.set_defaults(run=run)
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         metrics,
         Settings(stabilisation_s=args.stabilisation, max_sample_age_s=args.window / 2, change_cost=args.change_cost),
         LoopSettings(args.interval, args.snapshot_dir),
-        OperatorSettings(kubeconfig, lease, args.health_port, tuple(args.service_namespaces)),
+        OperatorSettings(kubeconfig, lease, args.health_port, args.health_host, tuple(args.service_namespaces)),
     )
     return 0
 

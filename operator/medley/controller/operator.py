@@ -16,12 +16,11 @@ from typing import Any
 import kopf
 
 from medley.actuation.cluster_api import ClusterApi
-from medley.actuation.rights import RIGHTS, lease_rights
 from medley.api.crds import GROUP, KINDS, VERSION
 from medley.controller.health import Health, serve
 from medley.controller.lease import Lease, LeaseSettings, campaign
 from medley.controller.loop import Loop, LoopSettings
-from medley.controller.preflight import preflight
+from medley.controller.preflight import needed, preflight
 from medley.cycle.snapshot import Settings
 from medley.ports import MetricsSource
 
@@ -41,12 +40,14 @@ class OperatorSettings:
         kubeconfig: of the API server, also in KUBECONFIG, by which kopf logs in; None: as the pod's own account.
         lease: which one to hold while planning; None: there is only this operator.
         health_port: where probes are answered; None: nowhere.
+        health_host: the address for it; empty: all.
         services: namespaces of services in which it has rights to write; none: in all.
     """
 
     kubeconfig: Path | None
     lease: LeaseSettings | None = None
     health_port: int | None = None
+    health_host: str = ""
     services: tuple[str, ...] = ()
 
 
@@ -63,7 +64,8 @@ async def _run(
     health = Health(loop_settings.interval_s)
     if metrics is None:
         _log.warning("no --prometheus: demand that is not static stays unknown, and what runs is held")
-    server = serve(health, operator.health_port) if operator.health_port is not None else None
+    port = operator.health_port
+    server = serve(health, port, operator.health_host) if port is not None else None
     plain = ClusterApi(operator.kubeconfig)  # reads at start, and the lease itself
     lease = Lease(plain, operator.lease) if operator.lease else None
     api = ClusterApi(operator.kubeconfig, may_write=lambda: lease is None or lease.held)
@@ -101,13 +103,14 @@ async def _check(
     api: ClusterApi, metrics: MetricsSource | None, operator: OperatorSettings, health: Health, stop: asyncio.Event
 ) -> None:
     """Look for what is missing until nothing is. The loop goes on meanwhile: it can often do a part."""
-    lease = operator.lease
-    rights = (*RIGHTS, *(lease_rights(lease.namespace, lease.name) if lease else ()))
+
+    def look() -> tuple[str, ...]:
+        found = preflight(api, metrics, needed(api, operator.lease), operator.services)
+        return tuple(str(item) for item in found)
+
     said: tuple[str, ...] = ()
     while not stop.is_set():
-        missing = tuple(
-            str(item) for item in await asyncio.to_thread(preflight, api, metrics, rights, operator.services)
-        )
+        missing = await asyncio.to_thread(look)
         health.checked(missing)
         if missing != said:
             for text in missing:

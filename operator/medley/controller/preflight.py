@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from medley.actuation.cluster_api import NOT_FOUND, ApiError, ClusterApi
-from medley.actuation.rights import Right, Scope
+from medley.actuation.rights import RIGHTS, Right, Scope, lease_creation_rights, lease_rights
 from medley.api.crds import KINDS
+from medley.controller.lease import LeaseSettings
 from medley.model.errors import MedleyError
 from medley.model.objects import API_VERSION
 from medley.ports import MetricsSource
@@ -42,6 +43,18 @@ def preflight(
         return (*_version(api), *_kinds(api), *_rights(api, rights, services), *_metrics(metrics))
     except MedleyError as error:
         return (Missing(str(error), "Check the address of the API server, and that it is up"),)
+
+
+def needed(api: ClusterApi, lease: LeaseSettings | None) -> tuple[Right, ...]:
+    """The operator's rights: to its lease too, and to create that where it is not there."""
+    if lease is None:
+        return RIGHTS
+    try:
+        there = api.exists(f"/apis/coordination.k8s.io/v1/namespaces/{lease.namespace}/leases/{lease.name}")
+    except MedleyError:
+        there = True  # it cannot be read: that is what is missing
+    creation = () if there else lease_creation_rights(lease.namespace)
+    return (*RIGHTS, *lease_rights(lease.namespace, lease.name), *creation)
 
 
 def _version(api: ClusterApi) -> Iterable[Missing]:

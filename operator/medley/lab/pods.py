@@ -26,6 +26,7 @@ class PodInfo:
     """Literal values only: the lab resolves no references."""
     args: tuple[str, ...]
     container_port: int | None
+    service_account: str = "default"
 
     @classmethod
     def of(cls, pod: Json, ip: str) -> PodInfo:
@@ -44,6 +45,7 @@ class PodInfo:
             env={entry["name"]: entry.get("value", "") for entry in container.get("env") or []},
             args=tuple(container.get("args") or ()),
             container_port=ports[0]["containerPort"] if ports else None,
+            service_account=spec.get("serviceAccountName") or "default",
         )
 
     @property

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from medley.actuation.cluster_api import ClusterApi, PatchType
-from medley.actuation.rights import RIGHTS, lease_rights, scale_rights
+from medley.actuation.rights import RIGHTS, lease_creation_rights, lease_rights, scale_rights
 from medley.allocation.assemble import variant_name
 from medley.api.convert import parse
 from medley.api.crds import KINDS, crd
@@ -70,6 +70,7 @@ OPERATOR_NAMESPACE, OPERATOR_NAME = "medley-system", "medley"
 OPERATOR_RIGHTS = (
     *RIGHTS,
     *lease_rights(OPERATOR_NAMESPACE, OPERATOR_NAME),
+    *lease_creation_rights(OPERATOR_NAMESPACE),
     *scale_rights("lab.medley.dev", "nodegroups"),
 )
 """Of the operator in a scene, whose node pools are node groups of the lab."""
