@@ -59,6 +59,13 @@ generate: setup  ## Regenerate crds/, examples/profiles/ and the chart's parts f
 test-kind: setup  ## Image and chart on a real cluster; needs docker, and kind or a KUBECONFIG of a kind cluster
 	@$(PY) -m pytest tests/kind $(PYTEST)
 
+MANIFESTS ?= install.yaml
+.PHONY: manifests
+manifests: setup  ## The chart as one file for kubectl apply (MANIFESTS=FILE, VALUES="--set …")
+	@helm=$$($(PY) -c 'import sys; from medley.lab.tools import Tool, ensure; print(ensure([Tool.HELM], lambda line: print(line, file=sys.stderr))[Tool.HELM])') && \
+	  { printf 'apiVersion: v1\nkind: Namespace\nmetadata:\n  name: medley-system\n'; \
+	    "$$helm" template medley charts/medley --namespace medley-system --no-hooks $(VALUES); } > $(MANIFESTS)
+
 .PHONY: install-check
 install-check: setup  ## helm install, a service scaled, helm uninstall, on a real API server; ends with a JSON line
 	@$(PY) hack/install_check.py

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import chart
+import kubernetes_validate
 import pytest
 import yaml
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from medley.actuation.cluster_api import ClusterApi
 from medley.actuation.rights import RIGHTS, lease_rights, role_manifests
 from medley.api.crds import KINDS
+from medley.controller.preflight import OLDEST_MINOR
 from medley.lab.control_plane import ControlPlane
 from medley.lab.tools import Tool, ensure
 from medley.model.errors import MedleyError
@@ -139,6 +141,28 @@ def test_the_roles_are_the_rights_in_the_code(helm: Helm, services: tuple[str, .
 def bindings(objects: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     found = [item for item in objects if "roleRef" in item]
     return sorted((item["kind"], item["metadata"].get("namespace", ""), item["roleRef"]["kind"]) for item in found)
+
+
+@pytest.mark.parametrize("version", [f"1.{minor}" for minor in range(OLDEST_MINOR, 38)])
+def test_what_it_renders_is_valid_in_every_supported_version(helm: Helm, version: str) -> None:
+    for variation in VARIATIONS.values():
+        for item in rendered(helm, *variation):
+            if item["kind"] != "CustomResourceDefinition":  # its schema is recursive; the API server checks it below
+                kubernetes_validate.validate(item, version, strict=True)
+
+
+def test_the_plain_manifests_are_the_rendered_chart(helm: Helm, tmp_path: Path) -> None:
+    target = tmp_path / "install.yaml"
+    done = subprocess.run(
+        ["make", "--no-print-directory", "manifests", f"MANIFESTS={target}"], cwd=ROOT, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    items = [item for item in yaml.safe_load_all(target.read_text()) if item]
+    assert items[0] == {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "medley-system"}}
+    kinds = {item["kind"] for item in items}
+    assert {"CustomResourceDefinition", "Deployment", "ClusterRole", "RoleBinding", "Lease"} <= kinds
+    assert "Pod" not in kinds, "no test of helm's"
 
 
 def test_pods_are_admitted_where_the_restricted_standard_is_enforced(
