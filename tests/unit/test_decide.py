@@ -291,6 +291,22 @@ def test_what_is_kept_yields_to_the_demand_of_another_service(chat: Resources) -
     assert short["other"].allocation.served_fraction == 1.0  # type: ignore[union-attr]
 
 
+def test_without_room_for_what_is_wanted_beside_what_must_stay_something_else_grows(chat: Resources) -> None:
+    running = {"l4": 4}
+    samples = whole(chat, running, 8.0)
+    partly = replace(samples, replicas=(replace(samples.replicas[0], fault="no answer"), *samples.replicas[1:]))
+    snap = snapshot(chat, running=running, samples=partly, past_rps=8.0)
+    (service,) = snap.services
+    assert desired(only(snap)) == {"l4": 4, "l40s": dict(only(snap).wanted)["l40s"]}
+    poorer = replace(service, scaling=replace(service.scaling, max_hourly_cost=6.0))
+    found = only(replace(snap, services=(poorer,)))
+    prices = {pool.name: pool.offerings[0].price_per_node_hour for pool in chat.pools}
+    assert found.held
+    assert desired(found)["l4"] >= 4
+    assert sum(desired(found).values()) > 4, "it grows as far as the budget allows"
+    assert sum(prices[name] * count for name, count in desired(found).items()) <= 6.0
+
+
 def test_what_stays_beside_a_plan_keeps_its_nodes(chat: Resources) -> None:
     # With equal shares, 4 L4 that may not go would call for more L4; the plan does without them, and others get none.
     (first,) = chat.services

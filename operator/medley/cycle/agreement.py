@@ -111,17 +111,18 @@ def agree(snapshot: Snapshot) -> Agreement:
             joint = together(floors, (), free.pool_prices)
         short = [case for case in acting if _worse(_of(joint, case), _of(free, case))]
         vain = {case.key for case in growing if _cut(floors[case.key], case.target(_of(joint, case)))}
-        settled = len(floors)
-        for case in acting:
-            if case.key not in floors:
-                continue
+        before = dict(floors)
+        for case in [case for case in acting if case.key in before]:
             if not case.held:
                 if case.key in vain or _meets(problems, case, short):
                     del floors[case.key]
-            elif case.key in vain and not _broken(problems[case.key], floors[case.key]):
+            elif _broken(problems[case.key], floors[case.key]) or case in short:
+                # No room for both: then whatever grows best beside what stays.
+                floors[case.key] = case.running
+            elif case.key in vain:
                 del floors[case.key]
                 beside.append(_idle_usage(problems[case.key], case.running, wanted[case.key]))
-        if len(floors) < settled:
+        if floors != before:
             joint = together(floors, beside, free.pool_prices)
     problems |= {key: with_floor(problems[key], floor) for key, floor in floors.items()}
     kept = {case.key: case.kept for case in acting if case.key in floors and not case.held}
