@@ -98,6 +98,12 @@ class NetworkPolicy(Values):
     prometheus_port: Port = 9090
 
 
+class PodMonitor(Values):
+    enabled: bool = Field(False, description="A PodMonitor of the Prometheus Operator, for Medley's own metrics.")
+    interval: str = Field("30s", pattern=r"^[0-9]+(ms|s|m)$")
+    labels: dict[str, LabelValue] = {}
+
+
 class TopologySpread(Values):
     enabled: bool = True
     topology_key: str = Field("kubernetes.io/hostname", min_length=1)
@@ -136,6 +142,7 @@ class Chart(Values):
     lease: Lease = Lease()
     pod_disruption_budget: DisruptionBudget = DisruptionBudget()
     network_policy: NetworkPolicy = NetworkPolicy()
+    pod_monitor: PodMonitor = PodMonitor()
     resources: Resources = Resources()
     priority_class_name: str = ""
     node_selector: dict[str, LabelValue] = {}

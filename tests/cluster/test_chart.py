@@ -18,11 +18,15 @@ from pydantic import ValidationError
 
 from medley.actuation.cluster_api import ClusterApi
 from medley.actuation.rights import RIGHTS, lease_rights, role_manifests
+from medley.api.convert import Resources
 from medley.api.crds import KINDS
 from medley.controller.preflight import OLDEST_MINOR
+from medley.cycle.decide import decide
 from medley.lab.control_plane import ControlPlane
 from medley.lab.tools import Tool, ensure
 from medley.model.errors import MedleyError
+from medley.telemetry.exporter import Exporter
+from snapshots import snapshot, whole
 
 pytestmark = pytest.mark.cluster
 
@@ -99,6 +103,7 @@ VARIATIONS = {
         "--set", "extraVolumeMounts[0].name=snapshots,extraVolumeMounts[0].mountPath=/snapshots",
         "--set", "tolerations[0].operator=Exists",
         "--set", "serviceNamespaces={serving,batch}",
+        "--set", "podMonitor.enabled=true,podMonitor.labels.release=prometheus",
     ),
     "bare": (
         "--set", "crds.enabled=false,rbac.create=false,serviceAccount.create=false,serviceAccount.name=mine",
@@ -147,7 +152,8 @@ def bindings(objects: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
 def test_what_it_renders_is_valid_in_every_supported_version(helm: Helm, version: str) -> None:
     for variation in VARIATIONS.values():
         for item in rendered(helm, *variation):
-            if item["kind"] != "CustomResourceDefinition":  # its schema is recursive; the API server checks it below
+            # A CRD's schema is recursive, and the API server checks it below; PodMonitor is not Kubernetes' own.
+            if item["kind"] not in ("CustomResourceDefinition", "PodMonitor"):
                 kubernetes_validate.validate(item, version, strict=True)
 
 
@@ -209,6 +215,7 @@ WRONG = (
     ("serviceNamespaces={Not_A_Name}", "serviceNamespaces/0"),
     ("serviceAccount.name=Not_A_Name", "serviceAccount/name"),
     ("lease.name=a.b", "lease/name"),
+    ("podMonitor.interval=often", "podMonitor/interval"),
     ("networkPolicy.prometheusPort=70000", "networkPolicy/prometheusPort"),
     ("networkPolicy.apiServerPorts[0]=https", "networkPolicy/apiServerPorts/0"),
     ("podDisruptionBudget.minAvailable=half", "podDisruptionBudget/minAvailable"),
@@ -286,3 +293,12 @@ def test_install_upgrade_rollback_and_uninstall_with_and_without_crds(
     assert [item["metadata"]["name"] for item in api.items(pools)] == ["kept"], "a later install takes them up"
     run("uninstall", RELEASE, "--wait")
     assert left() == []
+
+
+def test_promtool_likes_the_metrics(chat: Resources) -> None:
+    exporter = Exporter()
+    snap = snapshot(chat, running={"l4": 2}, samples=whole(chat, {"l4": 2}, 8.0), past_rps=8.0)
+    exporter.cycle(0.2, snap, decide(snap))
+    promtool = ensure([Tool.PROMTOOL], lambda line: print(line, file=sys.__stderr__, flush=True))[Tool.PROMTOOL]
+    done = subprocess.run([promtool, "check", "metrics"], input=exporter.text(), capture_output=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")

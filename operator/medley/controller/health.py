@@ -1,4 +1,4 @@
-"""What probes ask: whether the process is stuck (/healthz), and whether it can do its work (/readyz)."""
+"""What probes ask: whether the process is stuck (/healthz), whether it can do its work (/readyz); and its metrics."""
 
 from __future__ import annotations
 
@@ -79,8 +79,16 @@ class Health:
             return tuple(reasons)
 
 
-def serve(health: Health, port: int, host: str = "") -> ThreadingHTTPServer:
+def serve(
+    health: Health, port: int, host: str = "", metrics: tuple[str, Callable[[], bytes]] | None = None
+) -> ThreadingHTTPServer:
     """Answer probes in a thread, until `shutdown()`. Port 0 takes a free one: see `server_address`.
+
+    Args:
+        health: what to tell.
+        port: to listen on.
+        host: its address; empty: all.
+        metrics: content type and text of /metrics.
 
     Raises:
         UserError: the port cannot be had.
@@ -92,12 +100,19 @@ def serve(health: Health, port: int, host: str = "") -> ThreadingHTTPServer:
                 reasons = tuple(filter(None, (health.stuck(),)))
             elif self.path == "/readyz":
                 reasons = health.not_ready()
+            elif self.path == "/metrics" and metrics is not None:
+                self._answer(HTTPStatus.OK, metrics[0], metrics[1]())
+                return
             else:
                 self.send_error(HTTPStatus.NOT_FOUND)
                 return
             body = json.dumps({"ok": not reasons, "reasons": reasons}).encode() + b"\n"
-            self.send_response(HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK)
-            self.send_header("Content-Type", "application/json")
+            status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+            self._answer(status, "application/json", body)
+
+        def _answer(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

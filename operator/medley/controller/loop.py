@@ -20,6 +20,7 @@ from medley.cycle.decision import Decision
 from medley.cycle.snapshot import Settings
 from medley.model.errors import MedleyError
 from medley.ports import MetricsSource
+from medley.telemetry.exporter import Exporter
 
 _log = logging.getLogger(__name__)
 
@@ -51,12 +52,14 @@ class Loop:
         loop_settings: LoopSettings,
         clock: Callable[[], float] = time.time,
         health: Health | None = None,
+        exporter: Exporter | None = None,
     ) -> None:
         self._api = api
         self._metrics = metrics
         self._settings = settings
         self._loop_settings = loop_settings
         self._clock = clock
+        self._exporter = exporter
         self._health = health or Health(loop_settings.interval_s)
         self._memory = Memory(keep_s=2.0 * settings.stabilisation_s + 60.0)
         self._writer = Writer(api)
@@ -85,12 +88,15 @@ class Loop:
         """One cycle; None if the cluster could not be read, or something failed: then nothing was changed by it."""
         self._health.began()
         fault = "a cycle failed: see the log"
+        began_s, snapshot, done = time.monotonic(), None, None
         try:
             observed = observe(self._api, self._metrics, self._memory, self._settings, self._clock)
-            decision = decide(observed.snapshot)
-            self._record(Record(observed.snapshot, decision))
+            snapshot = observed.snapshot
+            decision = decide(snapshot)
+            self._record(Record(snapshot, decision))
             self._writer.write(observed, decision)
-            self._memory.remember(decision, observed.snapshot.taken_at_s)
+            self._memory.remember(decision, snapshot.taken_at_s)
+            done = decision
             fault = ""
         except MedleyError as error:
             fault = f"no cycle: {error}"
@@ -102,6 +108,8 @@ class Loop:
             return None
         finally:
             self._health.ended(fault)
+            if self._exporter is not None:
+                self._exporter.cycle(time.monotonic() - began_s, snapshot, done)
         self._complaint = ""
         self._cycles += 1
         return decision

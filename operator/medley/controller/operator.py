@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from medley.controller.loop import Loop, LoopSettings
 from medley.controller.preflight import needed, preflight
 from medley.cycle.snapshot import Settings
 from medley.ports import MetricsSource
+from medley.telemetry.exporter import CONTENT_TYPE, Exporter
 
 _log = logging.getLogger(__name__)
 
@@ -64,12 +66,13 @@ async def _run(
     health = Health(loop_settings.interval_s)
     if metrics is None:
         _log.warning("no --prometheus: demand that is not static stays unknown, and what runs is held")
-    port = operator.health_port
-    server = serve(health, port, operator.health_host) if port is not None else None
+    exporter = Exporter()
+    port, served = operator.health_port, (CONTENT_TYPE, exporter.text)
+    server = serve(health, port, operator.health_host, served) if port is not None else None
     plain = ClusterApi(operator.kubeconfig)  # reads at start, and the lease itself
     lease = Lease(plain, operator.lease) if operator.lease else None
     api = ClusterApi(operator.kubeconfig, may_write=lambda: lease is None or lease.held)
-    loop = Loop(api, metrics, settings, loop_settings, health=health)
+    loop = Loop(api, metrics, settings, loop_settings, health=health, exporter=exporter)
     stop = asyncio.Event()
     registry = kopf.OperatorRegistry()
     _configure(registry)
@@ -77,9 +80,13 @@ async def _run(
         _watch(registry, kind.plural, loop)
     tasks: list[asyncio.Task[None]] = []
 
+    def leading() -> None:
+        health.leads()
+        exporter.leads()
+
     async def planning(**_: Any) -> None:
         tasks.append(asyncio.create_task(_check(plain, metrics, operator, health, stop)))
-        tasks.append(asyncio.create_task(_plan(loop, lease, operator, health, stop)))
+        tasks.append(asyncio.create_task(_plan(loop, lease, operator, leading, stop)))
         _log.info("planning every %.0f s", loop_settings.interval_s)
 
     async def ending(**_: Any) -> None:
@@ -124,11 +131,11 @@ async def _check(
 
 
 async def _plan(
-    loop: Loop, lease: Lease | None, operator: OperatorSettings, health: Health, stop: asyncio.Event
+    loop: Loop, lease: Lease | None, operator: OperatorSettings, leading: Callable[[], None], stop: asyncio.Event
 ) -> None:
     """Plan from the moment on in which this process leads."""
     if lease is None or operator.lease is None:
-        health.leads()
+        leading()
         await loop.run(stop)
         return
     led = asyncio.Event()
@@ -148,7 +155,7 @@ async def _plan(
         wait.cancel()
     if not stop.is_set():
         _log.info("%s leads", operator.lease.identity)
-        health.leads()
+        leading()
         await loop.run(stop)
     ended.set()
     await asyncio.to_thread(thread.join, 15.0)
