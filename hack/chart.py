@@ -132,8 +132,8 @@ class Chart(Values):
     replica_count: int = Field(2, ge=0, le=5, description="One plans, the others wait for its Lease.")
     prometheus: Prometheus = Prometheus()
     planning: Planning = Planning()
-    service_namespaces: list[Annotated[str, Field(min_length=1, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]] = Field(
-        [], description="Where Medley may write Deployments and routing tables; empty: in all namespaces."
+    namespaces: list[Annotated[str, Field(min_length=1, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]] = Field(
+        [], description="Which Medley looks after; empty: all."
     )
     scale_targets: list[ScaleTarget] = Field([], description="What spec.provider.scale of the GPUPools may name.")
     crds: Crds = Crds()

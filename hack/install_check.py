@@ -32,7 +32,7 @@ from medley.lab.tools import Tool, ensure
 ROOT = Path(__file__).parents[1]
 RELEASE, NAMESPACE, SERVICES, NODE = "medley", "medley-system", "default", "install-check"
 VALUES = (
-    "--set", f"serviceNamespaces={{{SERVICES}}},crds.keep=false,planning.intervalSeconds=2",
+    "--set", f"namespaces={{{SERVICES}}},crds.keep=false,planning.intervalSeconds=2",
     "--set", "tolerations[0].key=nvidia.com/gpu,tolerations[0].operator=Exists",
 )  # fmt: skip
 KINDS_LEFT = (

@@ -102,7 +102,7 @@ VARIATIONS = {
         "--set", "extraVolumes[0].name=snapshots,extraVolumes[0].emptyDir.medium=Memory",
         "--set", "extraVolumeMounts[0].name=snapshots,extraVolumeMounts[0].mountPath=/snapshots",
         "--set", "tolerations[0].operator=Exists",
-        "--set", "serviceNamespaces={serving,batch}",
+        "--set", "namespaces={serving,batch}",
         "--set", "podMonitor.enabled=true,podMonitor.labels.release=prometheus",
     ),
     "bare": (
@@ -129,7 +129,7 @@ def test_renders_are_as_they_were(helm: Helm, name: str) -> None:
 
 @pytest.mark.parametrize("services", [(), ("serving", "batch")])
 def test_the_roles_are_the_rights_in_the_code(helm: Helm, services: tuple[str, ...]) -> None:
-    items = rendered(helm, *(("--set", f"serviceNamespaces={{{','.join(services)}}}") if services else ()))
+    items = rendered(helm, *(("--set", f"namespaces={{{','.join(services)}}}") if services else ()))
     wanted = role_manifests("medley", NAMESPACE, (*RIGHTS, *lease_rights(NAMESPACE, "medley")), services)
 
     def rules(objects: list[dict[str, Any]]) -> list[Any]:
@@ -211,8 +211,8 @@ WRONG = (
     ("scaleTargets[0].resource=nodegroups", "scaleTargets/0"),
     ("scaleTargets[0].group=eks.amazonaws.com,scaleTargets[0].resource=node/groups", "scaleTargets/0/resource"),
     ("crds.keep=perhaps", "crds/keep"),
-    ("serviceNamespaces=serving", "serviceNamespaces"),
-    ("serviceNamespaces={Not_A_Name}", "serviceNamespaces/0"),
+    ("namespaces=serving", "namespaces"),
+    ("namespaces={Not_A_Name}", "namespaces/0"),
     ("serviceAccount.name=Not_A_Name", "serviceAccount/name"),
     ("lease.name=a.b", "lease/name"),
     ("podMonitor.interval=often", "podMonitor/interval"),

@@ -12,7 +12,7 @@ import pytest
 
 from medley.controller.operator import LOST_LEASE
 from medley.lab.processes import SupervisedProcess
-from medley.lab.scene import OPERATOR_NAME, OPERATOR_NAMESPACE, Scene, SceneSettings
+from medley.lab.scene import OPERATOR_NAME, OPERATOR_NAMESPACE, Scene, SceneSettings, apply
 from world import CHAT, World, eventually, raised
 
 pytestmark = [pytest.mark.cluster, pytest.mark.e2e]
@@ -78,6 +78,19 @@ def test_one_that_was_stopped_for_a_while_ends_when_it_wakes_up_and_writes_nothi
     assert "the lease is lost: this process ends" in world.scene.operator_log
     assert third.running()
     assert spec(world)["holderIdentity"] == "three"
+
+
+def test_services_elsewhere_are_left_alone(world: World) -> None:
+    other = "not-looked-after"
+    world.scene.api.create("/api/v1/namespaces", {"metadata": {"name": other}})
+    (manifest,) = [item for item in world.scene.manifests if item["kind"] == "LLMService"]
+    elsewhere = {**manifest, "metadata": {"name": "elsewhere", "namespace": other}}
+    apply(world.scene.api, elsewhere)
+    world.cycles(2)
+    assert world.status(elsewhere) == {}
+    assert not world.scene.api.items(f"/apis/apps/v1/namespaces/{other}/deployments")
+    assert "no right" not in world.scene.operator_log
+    assert "403" not in world.scene.operator_log
 
 
 def test_one_that_is_asked_to_end_is_followed_at_once(world: World) -> None:

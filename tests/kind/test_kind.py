@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 IMAGE, NAMESPACE, SERVICES, CLUSTER = "medley:test", "medley-system", "serving", "medley-test"
 CHART_VALUES = (
     "--set", "image.repository=medley,image.tag=test,image.pullPolicy=Never",
-    "--set", f"serviceNamespaces={{{SERVICES}}}",
+    "--set", f"namespaces={{{SERVICES}}}",
     "--set", "planning.intervalSeconds=3",
 )  # fmt: skip
 

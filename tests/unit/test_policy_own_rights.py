@@ -61,7 +61,7 @@ def test_bound_to_the_namespaces_of_services_they_are_inside_the_danger_ceiling(
 def test_given_everywhere_two_known_exceptions_are_all_that_is_outside(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Deployments and ConfigMaps in kube-system. The chart says so where no serviceNamespaces are named.
+    # Deployments and ConfigMaps in kube-system. The chart says so where no namespaces are named.
     code, report = verified(tmp_path, capsys, (), "--ceiling", "kubernetes-danger")
     assert code == 1
     assert broken(report) == {"workloads-anywhere", "eks-users"}

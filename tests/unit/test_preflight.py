@@ -87,9 +87,10 @@ def test_rights_in_the_namespaces_of_services_are_asked_for_there_only() -> None
     assert "Add to the Role of its ServiceAccount" in said[0]
     written = {(asked["resource"], asked.get("namespace")) for asked in cluster.asked if asked["verb"] == "patch"}
     assert written == {
-        ("llmservices", None), ("gpupools", None), ("deployments", "serving"), ("deployments", "batch"),
-        ("configmaps", "serving"), ("configmaps", "batch"),
+        ("gpupools", None), ("llmservices", "serving"), ("llmservices", "batch"), ("deployments", "serving"),
+        ("deployments", "batch"), ("configmaps", "serving"), ("configmaps", "batch"),
     }  # fmt: skip
+    assert {place for resource, place in written if resource == "gpupools"} == {None}
 
 
 def test_prometheus_is_asked() -> None:

@@ -21,7 +21,7 @@ class Scope(StrEnum):
     CLUSTER = "Cluster"
     """Everywhere, or for objects without a namespace."""
     SERVICES = "Services"
-    """In the namespaces of services. Elsewhere it would be a way to more rights: whoever may write workloads or
+    """In the namespaces that it looks after. Elsewhere it would be a way to more rights: whoever may write workloads or
     ConfigMaps in kube-system may become administrator (policies/ceilings/kubernetes-danger.yaml)."""
     LEASE = "Lease"
     """In the namespace of the operator's lease."""
@@ -51,16 +51,16 @@ class Right:
 
 
 RIGHTS = (
-    Right(GROUP, "llmservices", ("list", "watch"), "reads the services"),
-    Right(GROUP, "llmservices/status", ("patch",), "writes their status"),
+    Right(GROUP, "llmservices", ("list", "watch"), "reads the services", scope=Scope.SERVICES),
+    Right(GROUP, "llmservices/status", ("patch",), "writes their status", scope=Scope.SERVICES),
     Right(GROUP, "gpupools", ("list", "watch"), "reads the pools"),
     Right(GROUP, "gpupools", ("get", "patch"), "notes how many nodes it asked for (medley.dev/asked-nodes)"),
     Right(GROUP, "throughputprofiles", ("list", "watch"), "reads the profiles"),
-    Right("apps", "deployments", ("list",), "sees what runs"),
+    Right("apps", "deployments", ("list",), "sees what runs", scope=Scope.SERVICES),
     Right("apps", "deployments", ("create", "patch"), "applies one Deployment per variant", scope=Scope.SERVICES),
     Right("apps", "deployments/scale", ("patch",), "scales a variant that is no longer listed", scope=Scope.SERVICES),
-    Right("", "pods", ("list",), "sees which replicas are Ready"),
-    Right("", "configmaps", ("list",), "sees what routers acknowledge"),
+    Right("", "pods", ("list",), "sees which replicas are Ready", scope=Scope.SERVICES),
+    Right("", "configmaps", ("list",), "sees what routers acknowledge", scope=Scope.SERVICES),
     Right("", "configmaps", ("create", "patch"), "publishes the routing table", scope=Scope.SERVICES),
     Right("", "events", ("create",), "says what it did"),
 )

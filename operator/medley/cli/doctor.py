@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from medley.cli.run import add_service_namespaces, environment_for, lease_of
+from medley.cli.run import add_namespaces, environment_for, lease_of
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,7 +24,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--prometheus", metavar="URL", help="where vLLM's metrics are")
     parser.add_argument("--lease", metavar="NAMESPACE/NAME", help="check the rights on this Lease too")
-    add_service_namespaces(parser)
+    add_namespaces(parser)
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     parser.set_defaults(run=run)
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     api = ClusterApi(kubeconfig)
     try:
         metrics = PrometheusSource(args.prometheus) if args.prometheus else None
-        missing = preflight(api, metrics, needed(api, lease), args.service_namespaces)
+        missing = preflight(api, metrics, needed(api, lease), args.namespaces)
     finally:
         api.close()
     if args.output == "json":

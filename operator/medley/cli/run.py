@@ -62,7 +62,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--health-port", type=int, metavar="PORT", help="answer probes at /healthz and /readyz (default: nowhere)"
     )
     parser.add_argument("--health-host", default="", metavar="ADDRESS", help="answer them here only (default: all)")
-    add_service_namespaces(parser)
+    add_namespaces(parser)
     parser.add_argument("--verbose", action="store_true", help="log debug messages")
     parser.set_defaults(run=run)
 
@@ -102,20 +102,20 @@ def run(args: argparse.Namespace) -> int:
     run_operator(
         metrics,
         Settings(stabilisation_s=args.stabilisation, max_sample_age_s=args.window / 2, change_cost=args.change_cost),
-        LoopSettings(args.interval, args.snapshot_dir),
-        OperatorSettings(kubeconfig, lease, args.health_port, args.health_host, tuple(args.service_namespaces)),
+        LoopSettings(args.interval, args.snapshot_dir, tuple(args.namespaces)),
+        OperatorSettings(kubeconfig, lease, args.health_port, args.health_host),
     )
     return 0
 
 
-def add_service_namespaces(parser: argparse.ArgumentParser) -> None:
-    """Where the account has rights to write Deployments and routing tables."""
+def add_namespaces(parser: argparse.ArgumentParser) -> None:
+    """Which namespaces are looked after."""
     parser.add_argument(
-        "--service-namespaces",
+        "--namespaces",
         nargs="+",
         default=[],
         metavar="NAMESPACE",
-        help="check the rights to write Deployments and routing tables in these only (default: in all namespaces)",
+        help="look after the services of these only (default: of all); pools and profiles belong to no namespace",
     )
 
 

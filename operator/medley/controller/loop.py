@@ -35,10 +35,12 @@ class LoopSettings:
     Attributes:
         interval_s: between cycles when nothing happens.
         snapshot_dir: where each cycle's record is written; None: nowhere.
+        namespaces: that are looked after; none: all.
     """
 
     interval_s: float = 15.0
     snapshot_dir: Path | None = None
+    namespaces: tuple[str, ...] = ()
 
 
 class Loop:
@@ -90,7 +92,9 @@ class Loop:
         fault = "a cycle failed: see the log"
         began_s, snapshot, done = time.monotonic(), None, None
         try:
-            observed = observe(self._api, self._metrics, self._memory, self._settings, self._clock)
+            observed = observe(
+                self._api, self._metrics, self._memory, self._settings, self._clock, self._loop_settings.namespaces
+            )
             snapshot = observed.snapshot
             decision = decide(snapshot)
             self._record(Record(snapshot, decision))

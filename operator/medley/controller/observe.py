@@ -6,7 +6,7 @@ Watches can miss deletions (kopf emits none for what vanished while a watch was 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -40,22 +40,41 @@ class Observed:
 
 
 def observe(
-    api: ClusterApi, metrics: MetricsSource | None, memory: Memory, settings: Settings, clock: Callable[[], float]
+    api: ClusterApi,
+    metrics: MetricsSource | None,
+    memory: Memory,
+    settings: Settings,
+    clock: Callable[[], float],
+    namespaces: Sequence[str] = (),
 ) -> Observed:
     """List everything and sample.
+
+    Args:
+        api: the cluster.
+        metrics: where samples come from; None: nowhere.
+        memory: of the cycles before.
+        settings: of decisions.
+        clock: unix seconds.
+        namespaces: that are looked after; none: all.
 
     Raises:
         TransientError: the API server did not answer; nothing is decided then.
         ApiError: it refused: a right or a CRD is missing.
     """
     selector = ",".join(f"{key}={value}" for key, value in MANAGED.items())
+
+    def listed(root: str, plural: str, **query: str) -> list[Json]:
+        paths = [f"{root}/namespaces/{namespace}/{plural}" for namespace in namespaces] or [f"{root}/{plural}"]
+        return [item for path in paths for item in api.items(path, **query)]
+
     manifests: list[Json] = []
     for kind in KINDS:
-        for item in api.items(f"/apis/{API_VERSION}/{kind.plural}"):
-            manifests.append({**item, "apiVersion": API_VERSION, "kind": kind.kind})
-    deployments = api.items("/apis/apps/v1/deployments", labelSelector=selector)
-    pods = api.items("/api/v1/pods", labelSelector=selector)
-    config_maps = api.items("/api/v1/configmaps", labelSelector=selector)
+        root = f"/apis/{API_VERSION}"
+        found = listed(root, kind.plural) if kind.scope == "Namespaced" else api.items(f"{root}/{kind.plural}")
+        manifests += [{**item, "apiVersion": API_VERSION, "kind": kind.kind} for item in found]
+    deployments = listed("/apis/apps/v1", "deployments", labelSelector=selector)
+    pods = listed("/api/v1", "pods", labelSelector=selector)
+    config_maps = listed("/api/v1", "configmaps", labelSelector=selector)
     now_s = clock()
     # An object that is being deleted no longer asks for anything.
     manifests = [item for item in manifests if not item["metadata"].get("deletionTimestamp")]

@@ -43,14 +43,12 @@ class OperatorSettings:
         lease: which one to hold while planning; None: there is only this operator.
         health_port: where probes are answered; None: nowhere.
         health_host: the address for it; empty: all.
-        services: namespaces of services in which it has rights to write; none: in all.
     """
 
     kubeconfig: Path | None
     lease: LeaseSettings | None = None
     health_port: int | None = None
     health_host: str = ""
-    services: tuple[str, ...] = ()
 
 
 def run(
@@ -85,7 +83,7 @@ async def _run(
         exporter.leads()
 
     async def planning(**_: Any) -> None:
-        tasks.append(asyncio.create_task(_check(plain, metrics, operator, health, stop)))
+        tasks.append(asyncio.create_task(_check(plain, metrics, operator, loop_settings.namespaces, health, stop)))
         tasks.append(asyncio.create_task(_plan(loop, lease, operator, leading, stop)))
         _log.info("planning every %.0f s", loop_settings.interval_s)
 
@@ -97,7 +95,12 @@ async def _run(
     kopf.on.startup(registry=registry, id="planning")(planning)
     kopf.on.cleanup(registry=registry, id="ending")(ending)
     try:
-        await kopf.operator(registry=registry, clusterwide=True, standalone=True)
+        await kopf.operator(
+            registry=registry,
+            clusterwide=not loop_settings.namespaces,
+            namespaces=loop_settings.namespaces,
+            standalone=True,
+        )
     finally:
         stop.set()
         if server is not None:
@@ -107,12 +110,17 @@ async def _run(
 
 
 async def _check(
-    api: ClusterApi, metrics: MetricsSource | None, operator: OperatorSettings, health: Health, stop: asyncio.Event
+    api: ClusterApi,
+    metrics: MetricsSource | None,
+    operator: OperatorSettings,
+    namespaces: tuple[str, ...],
+    health: Health,
+    stop: asyncio.Event,
 ) -> None:
     """Look for what is missing until nothing is. The loop goes on meanwhile: it can often do a part."""
 
     def look() -> tuple[str, ...]:
-        found = preflight(api, metrics, needed(api, operator.lease), operator.services)
+        found = preflight(api, metrics, needed(api, operator.lease), namespaces)
         return tuple(str(item) for item in found)
 
     said: tuple[str, ...] = ()

@@ -37,7 +37,7 @@ def preflight(
         api: as the account that is to have the rights.
         metrics: where samples come from, if anywhere.
         rights: what the account needs.
-        services: namespaces in which services are; none: in all.
+        services: namespaces that are looked after; none: all.
     """
     try:
         return (*_version(api), *_kinds(api), *_rights(api, rights, services), *_metrics(metrics))

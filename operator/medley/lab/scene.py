@@ -191,7 +191,7 @@ class Scene:
             Path(sys.executable), "-m", "medley.cli.main", "run",
             "--kubeconfig", str(self._operator_kubeconfig),
             "--lease", f"{OPERATOR_NAMESPACE}/{OPERATOR_NAME}",
-            "--service-namespaces", *self.namespaces,
+            "--namespaces", *self.namespaces,
             "--prometheus", self.prometheus.url,
             "--interval", str(self.settings.interval_s),
             "--stabilisation", str(self.settings.stabilisation_s),
