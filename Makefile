@@ -41,6 +41,10 @@ test-vllm: setup  ## Measure a real vLLM on the CPU; the first run installs abou
 bench-allocation: setup  ## Allocation against the published allocators (QUICK=1: 60 s; SEED=n; MINUTES=m stops, the next run goes on)
 	@PYTHONPATH=hack $(PY) -W ignore -m bench.allocation $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(OUT),--out $(OUT))
 
+.PHONY: bench-policy
+bench-policy: setup  ## Policy engine: speed, repairs of request lists, unseen requests (QUICK=1: 60 s; SEED=n; MINUTES=m; OUT=dir)
+	@PYTHONPATH=hack $(PY) -W ignore -m bench.policy $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(OUT),--out $(OUT))
+
 .PHONY: lint
 lint: setup  ## ruff, mypy, import-linter, generated files
 	@.venv/bin/ruff check operator tests hack
