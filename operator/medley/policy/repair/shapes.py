@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 from medley.policy.catalogue import catalogue
-from medley.policy.glob import matcher, resource_glob
+from medley.policy.glob import Matcher, matcher, resource_glob
 from medley.policy.iam.document import Condition, Document, Form
 from medley.policy.iam.operators import Base, Operator
 from medley.policy.iam.request import ascii_lower
@@ -18,6 +19,8 @@ from medley.policy.iam.values import address_of, number_of
 from medley.policy.spec.regions import escaped
 
 _VERB = re.compile(r"([a-z0-9-]+):([A-Z][a-z0-9]*)")
+MANY_SERVICES = 3
+"""Different services that are wanted together before all actions are proposed."""
 _DIGITS = re.compile(r"\d+")
 
 
@@ -28,10 +31,14 @@ def shared_start(texts: Sequence[str]) -> str:
     return low[:length]
 
 
-def matches_resource(pattern: str, text: str, *, variables: bool = False) -> bool:
-    """Whether a Resource pattern without variables matches."""
-    glob = resource_glob(pattern, variables=variables)
-    return not glob.variables and matcher((glob,))(text)
+def matches_resource(pattern: str, text: str) -> bool:
+    """Whether a Resource pattern, read without variables, matches."""
+    return _resource_matcher(pattern)(text)
+
+
+@lru_cache(maxsize=4096)
+def _resource_matcher(pattern: str) -> Matcher:
+    return matcher((resource_glob(pattern, variables=False),))
 
 
 def spelt(action: str) -> str:
@@ -53,6 +60,22 @@ def action_patterns(action: str, others: Iterable[str]) -> Iterator[tuple[str, f
             yield f"{verb}*", 0.6 if alike > 1 else 0.9
     if sum(other.startswith(f"{ascii_lower(service)}:") for other in same) > 1:
         yield f"{service}:*", 1.0
+    if len({other.partition(":")[0] for other in same} | {ascii_lower(service)}) >= MANY_SERVICES:
+        yield "*", 1.1
+
+
+def verb_patterns(actions: Iterable[str], bad: Iterable[str]) -> list[str]:
+    """A short list of patterns for actions: `service:Verb*` where several share a verb that no bad action has."""
+    groups: dict[str, set[str]] = {}
+    for action in map(spelt, actions):
+        match = _VERB.match(action)
+        groups.setdefault(match.group() if match is not None else action, set()).add(action)
+    avoided = [ascii_lower(action) for action in bad]
+    out: list[str] = []
+    for verb, names in sorted(groups.items()):
+        shared = len(names) > 1 and not any(action.startswith(ascii_lower(verb)) for action in avoided)
+        out.extend([f"{verb}*"] if shared else sorted(names))
+    return out
 
 
 def similar(first: str, second: str) -> bool:

@@ -1,0 +1,89 @@
+"""What the proposers of edits look at: one document on one board, with the examples that go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from medley.policy.glob import action_glob, matcher
+from medley.policy.iam.document import Document, Effect
+from medley.policy.iam.request import Caller, Request, ascii_lower
+from medley.policy.repair.board import Board
+from medley.policy.repair.edits import Edit
+from medley.policy.repair.shapes import action_patterns, resource_patterns
+
+Plan = tuple[tuple[Edit, ...], float]
+"""Edits of one statement that together may put an example right, with their cost."""
+
+
+class View:
+    """A document on a board; answers that several proposers need are worked out once."""
+
+    def __init__(
+        self, document: Document, board: Board, masks: Sequence[int], allowed: int, spelling: Mapping[str, str]
+    ) -> None:
+        self.document = document
+        self.board = board
+        self.masks = masks
+        self.allowed = allowed
+        self.wrong = board.wrong(allowed)
+        self.spelling = spelling
+        """Of condition keys, by their lower case."""
+        self.with_principal = any(statement.principal is not None for statement in document.statements)
+        self._resources: dict[int, list[tuple[str, float]]] = {}
+        self._actions: dict[int, list[tuple[str, float]]] = {}
+        items = (item for statement in document.statements for item in statement.action.items)
+        self._own_actions = [item for item in dict.fromkeys(items) if "*" in item and item.strip("*")]
+
+    def request(self, number: int) -> Request:
+        """The request of an example."""
+        return self.board.examples[number].request
+
+    def numbers(self, mask: int) -> list[int]:
+        """Positions of set bits."""
+        return [number for number in range(mask.bit_length()) if mask >> number & 1]
+
+    def wanted(self, number: int) -> Effect:
+        """What the example is to get."""
+        return Effect.ALLOW if self.board.wanted >> number & 1 else Effect.DENY
+
+    def alike(self, number: int) -> int:
+        """Wrong examples that want the same thing."""
+        wanted = self.board.wanted
+        return self.wrong & (wanted if wanted >> number & 1 else ~wanted)
+
+    def without(self, index: int) -> int:
+        """Examples that the other statements allow."""
+        pairs = (
+            (statement.effect, mask)
+            for number, (statement, mask) in enumerate(zip(self.document.statements, self.masks, strict=True))
+            if number != index
+        )
+        return self.board.allowed(pairs)
+
+    def alike_actions(self, number: int) -> list[str]:
+        """Actions of the wrong examples that want the same thing."""
+        return [self.request(other).action for other in self.numbers(self.alike(number))]
+
+    def alike_callers(self, number: int) -> list[Caller | None]:
+        """Different callers of the wrong examples that want the same thing."""
+        return list(dict.fromkeys(self.request(other).caller for other in self.numbers(self.alike(number))))
+
+    def resource_patterns(self, number: int) -> list[tuple[str, float]]:
+        """Patterns for the example's resource, with a cost each."""
+        known = self._resources.get(number)
+        if known is None:
+            resource = self.request(number).resource
+            alike = {self.request(other).resource for other in self.numbers(self.alike(number))} - {resource}
+            known = self._resources[number] = list(resource_patterns(resource, self.document, sorted(alike)))
+        return known
+
+    def action_patterns(self, number: int, beside: Sequence[str] = ()) -> list[tuple[str, float]]:
+        """Patterns for the example's action with a cost each; `beside`: entries that it would stand next to."""
+        action = self.request(number).action
+        known = self._actions.get(number)
+        if known is None:
+            known = self._actions[number] = [
+                (item, 0.4) for item in self._own_actions if matcher((action_glob(item),))(ascii_lower(action))
+            ]
+        found = action_patterns(action, (*self.alike_actions(number), *beside))
+        return [*((item, cost) for item, cost in known if item not in beside), *found]
