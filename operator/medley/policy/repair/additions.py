@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from medley.policy.iam.document import Condition, Effect, Form, Patterns, PrincipalEntry, Principals, Sense, Statement
-from medley.policy.iam.request import ascii_lower
 from medley.policy.repair.edits import add_statement
 from medley.policy.repair.shapes import separating_conditions, spelt
 from medley.policy.repair.view import Plan, View
@@ -35,9 +34,14 @@ def clone(view: View, statement: Statement, missing: Sequence[str], number: int)
 
 
 def new_statement(view: View, effect: Effect, number: int) -> Iterator[Plan]:
-    """Statements that match the example, from its own entries to patterns for all that go wrong like it."""
+    """Statements that match the example, from its own entries to patterns for all that go wrong like it.
+
+    Each comes without conditions, and with those that hold for all the wrong examples that it would put right.
+    """
     actions = view.action_patterns(number)
-    conditions = _conditions_of(view, number)
+    alike = view.alike(number)
+    same = view.board.wanted if effect is Effect.ALLOW else ~view.board.wanted & view.board.full
+    known: dict[tuple[int, int], tuple[Condition, ...]] = {}
     for principal, more in _principals(view, number):
         for pattern, cost in view.resource_patterns(number):
             for action, extra in actions:
@@ -46,8 +50,12 @@ def new_statement(view: View, effect: Effect, number: int) -> Iterator[Plan]:
                 )
                 whole = cost + extra + more
                 yield (add_statement(base),), whole + 0.4
-                if conditions:
-                    yield (add_statement(replace(base, conditions=conditions)),), whole + 0.5
+                mask = view.board.statement(base)
+                parts = mask & alike | 1 << number, mask & ~same
+                if parts not in known:
+                    known[parts] = _conditions(view, *parts)
+                if known[parts]:
+                    yield (add_statement(replace(base, conditions=known[parts])),), whole + 0.5
 
 
 def _principals(view: View, number: int) -> Iterator[tuple[Principals | None, float]]:
@@ -69,18 +77,17 @@ def _principals(view: View, number: int) -> Iterator[tuple[Principals | None, fl
     yield Principals(()), 0.3
 
 
-def _conditions_of(view: View, number: int) -> tuple[Condition, ...]:
-    """Conditions of the document that hold for the example, one for each key that it has; else equality."""
+def _conditions(view: View, good: int, bad: int) -> tuple[Condition, ...]:
+    """For each key a condition that holds for all good examples: the document's own, or its contrary; else values."""
+    contexts = [dict(view.request(n).context) for n in view.numbers(good)]
+    away = [dict(view.request(n).context) for n in view.numbers(bad)]
+    keys = sorted(set.intersection(*(set(context) for context in contexts)))
     out: list[Condition] = []
-    for key, values in view.request(number).context:
-        own = [
-            condition
-            for statement in view.document.statements
-            for condition in statement.conditions
-            if ascii_lower(condition.key) == key and view.board.condition(condition) >> number & 1
-        ]
-        if own:
-            out.append(own[0])
-        else:
-            out.extend(found for found, _ in list(separating_conditions(view.spelling.get(key, key), [values], []))[:1])
+    for key in keys:
+        own = [found for found in view.conditions.get(key, ()) if not good & ~view.board.condition(found)]
+        kept, cut = ([context.get(key, ()) for context in found] for found in (contexts, away))
+        others = (found for found, _ in separating_conditions(view.spelling.get(key, key), kept, cut))
+        chosen = next(iter(own), None) or next(others, None)
+        if chosen is not None:
+            out.append(chosen)
     return tuple(out)

@@ -153,7 +153,7 @@ def _added_conditions(view: View, cut: Cut) -> Iterator[Plan]:
     def added(condition: Condition) -> tuple[Edit, ...]:
         return (Edit(EditKind.ADD, cut.index, ElementName.CONDITION, new=condition),)
 
-    for condition in dict.fromkeys(found for other in view.document.statements for found in other.conditions):
+    for condition in (found for listed in view.conditions.values() for found in listed):
         mask = view.board.condition(condition)
         fresh = (str(condition.operator), ascii_lower(condition.key)) not in taken
         if fresh and cut.good & ~mask == 0 and cut.bad & ~mask:

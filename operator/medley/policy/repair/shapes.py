@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from medley.policy.catalogue import catalogue
 from medley.policy.glob import Matcher, matcher, resource_glob
 from medley.policy.iam.document import Condition, Document, Form
-from medley.policy.iam.operators import Base, Operator
+from medley.policy.iam.operators import Base, Operator, Qualifier
 from medley.policy.iam.request import ascii_lower
 from medley.policy.iam.values import address_of, number_of
 from medley.policy.spec.regions import escaped
@@ -21,6 +22,16 @@ from medley.policy.spec.regions import escaped
 _VERB = re.compile(r"([a-z0-9-]+):([A-Z][a-z0-9]*)")
 MANY_SERVICES = 3
 """Different services that are wanted together before all actions are proposed."""
+_CONTRARY = (
+    (Base.STRING_EQUALS, Base.STRING_NOT_EQUALS),
+    (Base.STRING_EQUALS_IGNORE_CASE, Base.STRING_NOT_EQUALS_IGNORE_CASE),
+    (Base.STRING_LIKE, Base.STRING_NOT_LIKE),
+    (Base.NUMERIC_EQUALS, Base.NUMERIC_NOT_EQUALS),
+    (Base.DATE_EQUALS, Base.DATE_NOT_EQUALS),
+    (Base.IP_ADDRESS, Base.NOT_IP_ADDRESS),
+    (Base.ARN_LIKE, Base.ARN_NOT_LIKE),
+    (Base.ARN_EQUALS, Base.ARN_NOT_EQUALS),
+)
 _DIGITS = re.compile(r"\d+")
 
 
@@ -218,6 +229,18 @@ def _widened_tail(old: str, new: str) -> Iterator[tuple[str, float]]:
     slash = shared.rfind("/") + 1
     if slash:
         yield f"{shared[:slash]}*", 0.45
+
+
+def contrary(condition: Condition) -> Condition | None:
+    """The same values, asked the other way round: `StringNotLike` for `StringLike`; None: there is no such form."""
+    operator = condition.operator
+    if operator.qualifier is not Qualifier.NONE or operator.if_exists:
+        return None
+    for positive, negated in _CONTRARY:
+        if operator.base in (positive, negated):
+            other = negated if operator.base is positive else positive
+            return replace(condition, operator=Operator(other))
+    return None
 
 
 def separating_conditions(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from medley.policy.glob import action_glob, matcher
-from medley.policy.iam.document import Document, Effect
+from medley.policy.iam.document import Condition, Document, Effect
 from medley.policy.iam.request import Caller, Request, ascii_lower
 from medley.policy.repair.board import Board
 from medley.policy.repair.edits import Edit
-from medley.policy.repair.shapes import action_patterns, resource_patterns
+from medley.policy.repair.shapes import action_patterns, contrary, resource_patterns
 
 Plan = tuple[tuple[Edit, ...], float]
 """Edits of one statement that together may put an example right, with their cost."""
@@ -29,6 +29,13 @@ class View:
         self.spelling = spelling
         """Of condition keys, by their lower case."""
         self.with_principal = any(statement.principal is not None for statement in document.statements)
+        self.conditions: dict[str, list[Condition]] = {}
+        """The document's conditions by key in lower case, then their contraries."""
+        own = dict.fromkeys(found for statement in document.statements for found in statement.conditions)
+        for found in (*own, *(other for other in map(contrary, own) if other is not None)):
+            listed = self.conditions.setdefault(ascii_lower(found.key), [])
+            if found not in listed:
+                listed.append(found)
         self._resources: dict[int, list[tuple[str, float]]] = {}
         self._actions: dict[int, list[tuple[str, float]]] = {}
         items = (item for statement in document.statements for item in statement.action.items)
