@@ -2,14 +2,15 @@
 
 A plan's score is the number of examples it puts right, less twice those it puts wrong, less its cost (`candidates`).
 Each step takes the plan with the best score. What the first step takes decides most of what follows, so where the
-answer is short the next best first steps are tried too, and the answer with the smallest cost in all is kept.
+answer is short the next best first steps are tried too, and steps that put more wrong on the way (`BROKEN_WEIGHTS`);
+the answer with the smallest cost in all is kept.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medley.model.errors import UserError
 from medley.policy.iam.document import Document, Effect, Statement
@@ -22,12 +23,13 @@ PROBED = 5
 """Wrong examples whose plans are compared at each step."""
 COST_WEIGHT = 0.9
 """Of a plan's cost against an example put right."""
-BROKEN_WEIGHT = 2
-"""Of an example that a plan puts wrong against one that it puts right."""
+BROKEN_WEIGHTS = (2.0, 0.5)
+"""Of an example that a plan puts wrong against one that it puts right: first wary, then daring."""
 STARTS = 4
 """First steps that are tried."""
 SHORT = 6
-"""Plans of an answer up to which other first steps are tried."""
+"""Plans of an answer up to which other answers are tried."""
+MOST_STEPS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +45,24 @@ class Answer:
 
 def improve(document: Document, board: Board, spelling: Mapping[str, str]) -> Answer:
     """The cheapest answer found. `spelling`: of condition keys, by their lower case."""
-    starts = _ranked(document, board, spelling, STARTS)
-    start = Answer(document, (), 0.0, 0, not starts and not _wrong(document, board))
-    if not starts:
+    start = Answer(document, (), 0.0, 0, not _wrong(document, board))
+    if start.solved:
         return start
-    best = _finish(_after(start, starts[0]), board, spelling, float("inf"))
-    if not best.solved or best.steps > SHORT:
+    steps = [_Steps(board, spelling, weight) for weight in BROKEN_WEIGHTS]
+    starts = steps[0].ranked(document, STARTS)
+    best = steps[0].finish(_after(start, starts[0]), float("inf")) if starts else start
+    if best.solved and best.steps > SHORT:
         return best
-    for plan in starts[1:]:
-        other = _finish(_after(start, plan), board, spelling, best.cost)
-        if other.solved and other.cost < best.cost:
-            best = other
+    others = (first.finish(_after(start, plan), _bound(best)) for first in steps[:1] for plan in starts[1:])
+    daring = (other.finish(start, _bound(best)) for other in steps[1:])
+    for answer in (*others, *daring) if best.solved else daring:
+        if answer.solved and answer.cost < _bound(best):
+            best = answer
     return best
 
 
-def _finish(answer: Answer, board: Board, spelling: Mapping[str, str], bound: float) -> Answer:
-    """The answer with best plans added until all goes right, none helps, or it costs as much as the bound."""
-    while answer.cost < bound:
-        ranked = _ranked(answer.document, board, spelling, 1)
-        if not ranked:
-            return Answer(answer.document, answer.edits, answer.cost, answer.steps, not _wrong(answer.document, board))
-        answer = _after(answer, ranked[0])
-    return answer
+def _bound(answer: Answer) -> float:
+    return answer.cost if answer.solved else float("inf")
 
 
 def _after(answer: Answer, plan: Plan) -> Answer:
@@ -78,29 +76,46 @@ def _wrong(document: Document, board: Board) -> int:
     return board.wrong(board.allowed(masks))
 
 
-def _ranked(document: Document, board: Board, spelling: Mapping[str, str], most: int) -> list[Plan]:
-    """Plans that put more right than wrong, best first; of those that give the same statement the first."""
-    statements = document.statements
-    masks = [board.statement(statement) for statement in statements]
-    others = _Others(statements, masks)
-    allowed = others.allow_all & ~others.deny_all
-    wrong = board.wrong(allowed)
-    view = View(document, board, masks, allowed, spelling)
-    seen: set[tuple[int, Statement | None]] = set()
-    found: list[tuple[float, float, int, Plan]] = []
-    for number in _spread(wrong, PROBED):
-        for edits, cost in plans(view, number):
-            index = edits[0].statement
-            for changed in _changed_statement(statements, edits):
-                if (index, changed) in seen:
-                    continue
-                seen.add((index, changed))
-                mask = 0 if changed is None else board.statement(changed)
-                still = board.wrong(others.allowed_with(index, changed, mask))
-                gain = (wrong & ~still).bit_count() - BROKEN_WEIGHT * (still & ~wrong).bit_count()
-                if gain >= 1:
-                    found.append((COST_WEIGHT * cost - gain, cost, len(found), (edits, cost)))
-    return [plan for *_, plan in heapq.nsmallest(most, found)]
+class _Steps:
+    """Steps with one weight of examples put wrong."""
+
+    def __init__(self, board: Board, spelling: Mapping[str, str], broken_weight: float) -> None:
+        self._board = board
+        self._spelling = spelling
+        self._broken_weight = broken_weight
+
+    def finish(self, answer: Answer, bound: float) -> Answer:
+        """The answer with best plans added until all goes right, none helps, or it costs as much as the bound."""
+        while answer.cost < bound and answer.steps < MOST_STEPS:
+            ranked = self.ranked(answer.document, 1)
+            if not ranked:
+                return replace(answer, solved=not _wrong(answer.document, self._board))
+            answer = _after(answer, ranked[0])
+        return answer
+
+    def ranked(self, document: Document, most: int) -> list[Plan]:
+        """Plans that put more right than wrong, best first; of those that give the same statement the first."""
+        board, statements = self._board, document.statements
+        masks = [board.statement(statement) for statement in statements]
+        others = _Others(statements, masks)
+        allowed = others.allow_all & ~others.deny_all
+        wrong = board.wrong(allowed)
+        view = View(document, board, masks, allowed, self._spelling)
+        seen: set[tuple[int, Statement | None]] = set()
+        found: list[tuple[float, float, int, Plan]] = []
+        for number in _spread(wrong, PROBED):
+            for edits, cost in plans(view, number):
+                index = edits[0].statement
+                for changed in _changed_statement(statements, edits):
+                    if (index, changed) in seen:
+                        continue
+                    seen.add((index, changed))
+                    mask = 0 if changed is None else board.statement(changed)
+                    still = board.wrong(others.allowed_with(index, changed, mask))
+                    gain = (wrong & ~still).bit_count() - self._broken_weight * (still & ~wrong).bit_count()
+                    if gain >= 1:
+                        found.append((COST_WEIGHT * cost - gain, cost, len(found), (edits, cost)))
+        return [plan for *_, plan in heapq.nsmallest(most, found)]
 
 
 class _Others:

@@ -99,7 +99,7 @@ def _actions(view: View, cut: Cut, patterns: Patterns) -> Iterator[Plan]:
         if 1 < len(alone) <= MOST_LISTED:
             first = Edit(EditKind.REPLACE, index, element, item, alone[0])
             rest = (Edit(EditKind.ADD, index, element, new=name) for name in alone[1:])
-            yield (first, *rest), 0.5 + 0.15 * (len(alone) - 1)
+            yield (first, *rest), 0.5 + 0.25 * (len(alone) - 1)
         service = item.partition(":")[0]
         if item == "*":
             for name in {action.partition(":")[0] for action in kept}:
