@@ -28,7 +28,7 @@ class Row:
         wider: the repaired document allows something that the one that was meant does not, by B.
         characters: size of the repaired document without white space.
         a_us: engine A, microseconds a request, mean over the requests of the row.
-        b_ms, c_ms: milliseconds of wall time, proof included: repair with B alone and with B and C; for a pair both
+        b_ms, c_ms: milliseconds of CPU time, proof included: repair with B alone and with B and C; for a pair both
             directions of B, and C on the first direction.
     """
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from medley.policy.iam.document import Condition, Effect, Form, Patterns, PrincipalEntry, Principals, Sense, Statement
+from medley.policy.repair.action_shapes import spelt
 from medley.policy.repair.edits import add_statement
-from medley.policy.repair.shapes import separating_conditions, spelt
+from medley.policy.repair.shapes import separating_conditions
 from medley.policy.repair.view import Plan, View
 from medley.policy.repair.widen import MANY_CALLERS
 

@@ -101,21 +101,20 @@ class _Steps:
         allowed = others.allow_all & ~others.deny_all
         wrong = board.wrong(allowed)
         view = View(document, board, masks, allowed, self._spelling)
-        seen: set[tuple[int, Statement | None]] = set()
-        found: list[tuple[float, float, int, Plan]] = []
+        found: list[tuple[float, float, int, Plan, Statement | None]] = []
         for number in _spread(wrong, PROBED):
             for edits, cost in plans(view, number):
                 index = edits[0].statement
                 for changed in _changed_statement(statements, edits):
-                    if (index, changed) in seen:
-                        continue
-                    seen.add((index, changed))
                     mask = 0 if changed is None else board.statement(changed)
                     still = board.wrong(others.allowed_with(index, changed, mask))
                     gain = (wrong & ~still).bit_count() - self._broken_weight * (still & ~wrong).bit_count()
                     if gain >= 1:
-                        found.append((COST_WEIGHT * cost - gain, cost, len(found), (edits, cost)))
-        return [plan for *_, plan in heapq.nsmallest(most, found)]
+                        found.append((COST_WEIGHT * cost - gain, cost, len(found), (edits, cost), changed))
+        out: dict[tuple[int, Statement | None], Plan] = {}
+        for *_, plan, changed in heapq.nsmallest(PROBED * most if most > 1 else 1, found):
+            out.setdefault((plan[0][0].statement, changed), plan)
+        return list(out.values())[:most]
 
 
 class _Others:

@@ -9,16 +9,9 @@ from medley.policy.iam.document import Condition, Form, Patterns, PrincipalEntry
 from medley.policy.iam.operators import Base, Domain
 from medley.policy.iam.request import Caller, Request, ascii_lower
 from medley.policy.iam.values import text_of
+from medley.policy.repair.action_shapes import ActionGroup, spelt, verb_patterns
 from medley.policy.repair.edits import Edit, EditKind, ElementName
-from medley.policy.repair.shapes import (
-    action_patterns,
-    matches_resource,
-    resource_patterns,
-    separating_conditions,
-    shared_start,
-    spelt,
-    verb_patterns,
-)
+from medley.policy.repair.shapes import matches_resource, separating_conditions, shared_start
 from medley.policy.repair.view import Plan, View
 
 MOST_LISTED = 6
@@ -90,12 +83,10 @@ def _actions(view: View, cut: Cut, patterns: Patterns) -> Iterator[Plan]:
         kept = sorted({spelt(view.request(n).action) for n in view.numbers(cut.good & mask)})
         bad = [view.request(n).action for n in view.numbers(cut.bad)]
         alone = verb_patterns({view.request(n).action for n in view.numbers(cut.good & mask & ~others)}, bad)
-        seen = set()
-        for name in kept:
-            for pattern, cost in action_patterns(name, kept):
-                if pattern not in seen and len(pattern) < len(item) + 40:
-                    seen.add(pattern)
-                    yield (Edit(EditKind.REPLACE, index, element, item, pattern),), cost
+        group = ActionGroup(kept)
+        for pattern, cost in dict(found for name in kept for found in group.around(name)).items():
+            if len(pattern) < len(item) + 40:
+                yield (Edit(EditKind.REPLACE, index, element, item, pattern),), cost
         if 1 < len(alone) <= MOST_LISTED:
             first = Edit(EditKind.REPLACE, index, element, item, alone[0])
             rest = (Edit(EditKind.ADD, index, element, new=name) for name in alone[1:])
@@ -113,29 +104,13 @@ def _actions(view: View, cut: Cut, patterns: Patterns) -> Iterator[Plan]:
 
 
 def _resources(view: View, cut: Cut, patterns: Patterns) -> Iterator[Plan]:
-    request = view.request(cut.number)
-    own = {
-        item
-        for statement in view.document.statements
-        if statement.resource is not None
-        for item in statement.resource.items
-    }
+    resource = view.request(cut.number).resource
     for item in patterns.items:
         mask = view.board.resource_pattern(item)
         if not mask >> cut.number & 1:
             continue
-        kept = sorted({view.request(n).resource for n in view.numbers(cut.good & mask)})
-        if not kept:
-            continue
-        options: dict[str, float] = {}
-        for resource in kept[:4]:
-            for pattern, cost in resource_patterns(resource, view.document, [k for k in kept if k != resource]):
-                options[pattern] = min(cost, options.get(pattern, 9.0))
-        for pattern in own:
-            if all(matches_resource(pattern, resource) for resource in kept):
-                options[pattern] = 0.25
-        for pattern, cost in options.items():
-            if pattern != item and not matches_resource(pattern, request.resource):
+        for pattern, cost in view.shared_resources(cut.good & mask):
+            if pattern != item and not matches_resource(pattern, resource):
                 yield (Edit(EditKind.REPLACE, cut.index, ElementName.RESOURCE, item, pattern),), cost
 
 

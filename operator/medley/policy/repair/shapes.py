@@ -1,17 +1,16 @@
-"""Shapes of patterns and values: how one request's action, resource or key generalises, cheapest guess first.
+"""Shapes of patterns and values: how one request's resource or key generalises, cheapest guess first.
 
-The priors come from the policy itself (a pattern it already uses), from the catalogue (an action that exists), and from
-how ARNs are built (a path under a bucket, a number in a name).
+The priors come from the policy itself (a pattern it already uses) and from how ARNs are built (a path under a bucket, a
+number in a name). Actions are in `action_shapes`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from medley.policy.catalogue import catalogue
 from medley.policy.glob import Matcher, matcher, resource_glob
 from medley.policy.iam.document import Condition, Document, Form
 from medley.policy.iam.operators import Base, Operator, Qualifier
@@ -19,9 +18,6 @@ from medley.policy.iam.request import ascii_lower
 from medley.policy.iam.values import address_of, number_of
 from medley.policy.spec.regions import escaped
 
-_VERB = re.compile(r"([a-z0-9-]+):([A-Z][a-z0-9]*)")
-MANY_SERVICES = 3
-"""Different services that are wanted together before all actions are proposed."""
 _CONTRARY = (
     (Base.STRING_EQUALS, Base.STRING_NOT_EQUALS),
     (Base.STRING_EQUALS_IGNORE_CASE, Base.STRING_NOT_EQUALS_IGNORE_CASE),
@@ -50,43 +46,6 @@ def matches_resource(pattern: str, text: str) -> bool:
 @lru_cache(maxsize=4096)
 def _resource_matcher(pattern: str) -> Matcher:
     return matcher((resource_glob(pattern, variables=False),))
-
-
-def spelt(action: str) -> str:
-    """The action as the catalogue spells it, if it is there."""
-    known = catalogue().get(action)
-    return action if known is None else known.name
-
-
-def action_patterns(action: str, others: Iterable[str]) -> Iterator[tuple[str, float]]:
-    """Patterns for an action with a cost each; wider ones only where another example asks for it too."""
-    yield spelt(action), 0.5
-    match = _VERB.match(spelt(action))
-    service = action.partition(":")[0]
-    same = {ascii_lower(other) for other in others if ascii_lower(other) != ascii_lower(action)}
-    if match is not None:
-        verb = f"{match.group(1)}:{match.group(2)}"
-        alike = sum(other.startswith(ascii_lower(verb)) for other in same)
-        if alike:
-            yield f"{verb}*", 0.6 if alike > 1 else 0.9
-    if sum(other.startswith(f"{ascii_lower(service)}:") for other in same) > 1:
-        yield f"{service}:*", 1.0
-    if len({other.partition(":")[0] for other in same} | {ascii_lower(service)}) >= MANY_SERVICES:
-        yield "*", 1.1
-
-
-def verb_patterns(actions: Iterable[str], bad: Iterable[str]) -> list[str]:
-    """A short list of patterns for actions: `service:Verb*` where several share a verb that no bad action has."""
-    groups: dict[str, set[str]] = {}
-    for action in map(spelt, actions):
-        match = _VERB.match(action)
-        groups.setdefault(match.group() if match is not None else action, set()).add(action)
-    avoided = [ascii_lower(action) for action in bad]
-    out: list[str] = []
-    for verb, names in sorted(groups.items()):
-        shared = len(names) > 1 and not any(action.startswith(ascii_lower(verb)) for action in avoided)
-        out.extend([f"{verb}*"] if shared else sorted(names))
-    return out
 
 
 def similar(first: str, second: str) -> bool:

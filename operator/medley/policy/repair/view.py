@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from medley.policy.glob import action_glob, matcher
 from medley.policy.iam.document import Condition, Document, Effect
 from medley.policy.iam.request import Caller, Request, ascii_lower
+from medley.policy.repair.action_shapes import ActionGroup
 from medley.policy.repair.board import Board
 from medley.policy.repair.edits import Edit
-from medley.policy.repair.shapes import action_patterns, contrary, resource_patterns
+from medley.policy.repair.shapes import contrary, matches_resource, resource_patterns
 
 Plan = tuple[tuple[Edit, ...], float]
 """Edits of one statement that together may put an example right, with their cost."""
@@ -37,7 +38,11 @@ class View:
             if found not in listed:
                 listed.append(found)
         self._resources: dict[int, list[tuple[str, float]]] = {}
-        self._actions: dict[int, list[tuple[str, float]]] = {}
+        self._shared: dict[int, list[tuple[str, float]]] = {}
+        self._actions: dict[str, list[tuple[str, float]]] = {}
+        self._groups: dict[tuple[int, tuple[str, ...]], ActionGroup] = {}
+        resources = (statement.resource for statement in document.statements if statement.resource is not None)
+        self._own_resources = list(dict.fromkeys(item for resource in resources for item in resource.items))
         items = (item for statement in document.statements for item in statement.action.items)
         self._own_actions = [item for item in dict.fromkeys(items) if "*" in item and item.strip("*")]
 
@@ -84,13 +89,30 @@ class View:
             known = self._resources[number] = list(resource_patterns(resource, self.document, sorted(alike)))
         return known
 
+    def shared_resources(self, good: int) -> list[tuple[str, float]]:
+        """Patterns for the resources of examples that a statement must go on matching, with a cost each."""
+        known = self._shared.get(good)
+        if known is None:
+            kept = sorted({self.request(number).resource for number in self.numbers(good)})
+            options: dict[str, float] = {}
+            for resource in kept[:4]:
+                for pattern, cost in resource_patterns(resource, self.document, [k for k in kept if k != resource]):
+                    options[pattern] = min(cost, options.get(pattern, 9.0))
+            for pattern in self._own_resources if kept else ():
+                if all(matches_resource(pattern, resource) for resource in kept):
+                    options[pattern] = 0.25
+            known = self._shared[good] = list(options.items())
+        return known
+
     def action_patterns(self, number: int, beside: Sequence[str] = ()) -> list[tuple[str, float]]:
         """Patterns for the example's action with a cost each; `beside`: entries that it would stand next to."""
-        action = self.request(number).action
-        known = self._actions.get(number)
-        if known is None:
-            known = self._actions[number] = [
-                (item, 0.4) for item in self._own_actions if matcher((action_glob(item),))(ascii_lower(action))
-            ]
-        found = action_patterns(action, (*self.alike_actions(number), *beside))
-        return [*((item, cost) for item, cost in known if item not in beside), *found]
+        action = ascii_lower(self.request(number).action)
+        own = self._actions.get(action)
+        if own is None:
+            matching = (item for item in self._own_actions if matcher((action_glob(item),))(action))
+            own = self._actions[action] = [(item, 0.4) for item in matching]
+        key = self.alike(number), tuple(beside)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = ActionGroup((*self.alike_actions(number), *beside))
+        return [*((item, cost) for item, cost in own if item not in beside), *group.around(self.request(number).action)]

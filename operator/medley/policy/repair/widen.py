@@ -11,9 +11,10 @@ from medley.policy.iam.document import Condition, Form, PrincipalEntry, Principa
 from medley.policy.iam.operators import Base, Domain
 from medley.policy.iam.request import Request, ascii_lower
 from medley.policy.iam.values import number_of, range_of, text_of
+from medley.policy.repair.action_shapes import spelt
 from medley.policy.repair.edits import Edit, EditKind, ElementName
 from medley.policy.repair.narrow import drop_hits
-from medley.policy.repair.shapes import shared_start, similar, spelt, widened_resources
+from medley.policy.repair.shapes import shared_start, similar, widened_resources
 from medley.policy.repair.view import Plan, View
 
 EVERYONE = PrincipalEntry(PrincipalType.AWS, ("*",))
