@@ -46,9 +46,8 @@ def new_statement(view: View, effect: Effect, number: int) -> Iterator[Plan]:
     for principal, more in _principals(view, number):
         for pattern, cost in view.resource_patterns(number):
             for action, extra in actions:
-                base = Statement(
-                    effect, Patterns((action,), form=Form.ONE), Patterns((pattern,), form=Form.ONE), principal
-                )
+                elements = Patterns((action,), form=Form.ONE), Patterns((pattern,), form=Form.ONE), principal
+                base = Statement(effect, *elements)
                 whole = cost + extra + more
                 yield (add_statement(base),), whole + 0.4
                 mask = view.board.statement(base)
@@ -56,7 +55,7 @@ def new_statement(view: View, effect: Effect, number: int) -> Iterator[Plan]:
                 if parts not in known:
                     known[parts] = _conditions(view, *parts)
                 if known[parts]:
-                    yield (add_statement(replace(base, conditions=known[parts])),), whole + 0.5
+                    yield (add_statement(Statement(effect, *elements, known[parts])),), whole + 0.5
 
 
 def _principals(view: View, number: int) -> Iterator[tuple[Principals | None, float]]:
@@ -80,8 +79,8 @@ def _principals(view: View, number: int) -> Iterator[tuple[Principals | None, fl
 
 def _conditions(view: View, good: int, bad: int) -> tuple[Condition, ...]:
     """For each key a condition that holds for all good examples: the document's own, or its contrary; else values."""
-    contexts = [dict(view.request(n).context) for n in view.numbers(good)]
-    away = [dict(view.request(n).context) for n in view.numbers(bad)]
+    contexts = [view.board.contexts[n] for n in view.numbers(good)]
+    away = [view.board.contexts[n] for n in view.numbers(bad)]
     keys = sorted(set.intersection(*(set(context) for context in contexts)))
     out: list[Condition] = []
     for key in keys:

@@ -25,7 +25,7 @@ COST_WEIGHT = 0.9
 """Of a plan's cost against an example put right."""
 BROKEN_WEIGHTS = (2.0, 0.5)
 """Of an example that a plan puts wrong against one that it puts right: first wary, then daring."""
-STARTS = 4
+STARTS = 6
 """First steps that are tried."""
 SHORT = 6
 """Plans of an answer up to which other answers are tried."""

@@ -133,8 +133,8 @@ def _added_conditions(view: View, cut: Cut) -> Iterator[Plan]:
         fresh = (str(condition.operator), ascii_lower(condition.key)) not in taken
         if fresh and cut.good & ~mask == 0 and cut.bad & ~mask:
             yield added(condition), 0.3
-    good_contexts = [dict(view.request(n).context) for n in view.numbers(cut.good)]
-    bad_contexts = [dict(view.request(n).context) for n in view.numbers(cut.bad)]
+    good_contexts = [view.board.contexts[n] for n in view.numbers(cut.good)]
+    bad_contexts = [view.board.contexts[n] for n in view.numbers(cut.bad)]
     keys = sorted({key for context in (*good_contexts, *bad_contexts) for key in context})
     for key in keys:
         kept = [context.get(key, ()) for context in good_contexts]
