@@ -12,7 +12,8 @@ from medley.policy.iam.render import size_characters
 from medley.policy.prove import Prover
 from medley.policy.repair.board import Example
 from medley.policy.repair.contradictions import Contradiction, single_rules
-from medley.policy.repair.edits import Edit, apply_edit, apply_edits
+from medley.policy.repair.edits import Edit, apply_edits
+from medley.policy.repair.fewer import joined, needed
 from medley.policy.repair.search import Rejected, Search, example_of
 from medley.policy.repair.shrink import shrink
 from medley.policy.repair.tidy import merges
@@ -81,13 +82,11 @@ def repair(document: Document, spec: Spec, prover: Prover, limit_characters: int
     for _ in range(PROOF_ROUNDS):
         search = Search(document, rules, found)
         search.run()
-        edits = list(search.edits)
-        repaired = search.document
-        for edit in merges(repaired, len(document.statements)):
-            repaired = apply_edit(repaired, edit)
-            edits.append(edit)
+        edits = needed(document, search.edits, rules)
+        repaired = apply_edits(document, edits)
+        edits = joined(document, (*edits, *merges(repaired, len(document.statements))))
         refused = (*refused, *search.rejected)
-        result = prove_edits(document, tuple(edits), spec, prover, limit_characters, before, refused)
+        result = prove_edits(document, edits, spec, prover, limit_characters, before, refused)
         # What engine C alone sees (policy variables) becomes an example like what engine B finds.
         fresh = () if result.proof is None else tuple(map(example_of, result.proof.witnesses))
         if result.outcome is not Outcome.UNKNOWN or not set(fresh) - set(found):

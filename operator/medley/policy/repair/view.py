@@ -63,6 +63,13 @@ class View:
         wanted = self.board.wanted
         return self.wrong & (wanted if wanted >> number & 1 else ~wanted)
 
+    def harmful(self, index: int, entry: int) -> bool:
+        """Whether an entry of a statement, by the examples it matches, puts examples wrong and none right."""
+        hit = self.masks[index] & entry
+        allow = self.document.statements[index].effect is Effect.ALLOW
+        right = self.board.wanted if allow else ~self.board.wanted
+        return bool(hit & self.wrong) and not hit & right
+
     def without(self, index: int) -> int:
         """Examples that the other statements allow."""
         pairs = (

@@ -47,6 +47,7 @@ def _action(view: View, index: int, statement: Statement, request: Request, numb
     for pattern in items:
         if catalogue().get(pattern) is None and "*" not in pattern and similar(pattern, request.action):
             yield (Edit(EditKind.REPLACE, index, element, pattern, spelt(request.action)),), 0.1
+    harmful = [item for item in items if view.harmful(index, view.board.action_pattern(item))]
     for pattern, cost in view.action_patterns(number, items):
         match = matcher((action_glob(pattern),))
         covered = [item for item in items if match(ascii_lower(item))]
@@ -54,6 +55,8 @@ def _action(view: View, index: int, statement: Statement, request: Request, numb
             # An entry that is now a special case of the pattern was a narrowed wildcard.
             yield (Edit(EditKind.REPLACE, index, element, covered[0], pattern),), cost - 0.1
         yield (Edit(EditKind.ADD, index, element, new=pattern),), cost
+        for item in harmful:
+            yield (Edit(EditKind.REPLACE, index, element, item, pattern),), cost + 0.1
     for pattern in items:
         wider = _wider_action(pattern, request.action)
         if wider is not None:
@@ -79,8 +82,11 @@ def _resource(view: View, index: int, statement: Statement, request: Request, nu
     for pattern in items:
         for wider, cost in widened_resources(pattern, request.resource):
             yield (Edit(EditKind.REPLACE, index, element, pattern, wider),), cost
+    harmful = [item for item in items if view.harmful(index, view.board.resource_pattern(item))]
     for pattern, cost in view.resource_patterns(number):
         yield (Edit(EditKind.ADD, index, element, new=pattern),), cost + 0.1
+        for item in harmful:
+            yield (Edit(EditKind.REPLACE, index, element, item, pattern),), cost + 0.2
     if len(items) == 1 and items[0] != "*":
         yield (Edit(EditKind.REPLACE, index, element, items[0], "*"),), 0.9
 
