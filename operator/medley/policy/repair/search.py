@@ -1,4 +1,4 @@
-"""The search for edits: best edit first on examples, counterexamples of engine B as new examples."""
+"""The search for edits: an answer on examples, then counterexamples of engine B as new examples, and again."""
 
 from __future__ import annotations
 
