@@ -127,6 +127,9 @@ def measure_held_out(source: Source, number: int, row: Row) -> Row:
         return replace(row, outcome="none")
     spec = case.spec
     result, b_ms = timed(lambda: repair(case.broken, spec, ATOMS))
+    c_ms = 0.0
+    if result.outcome is Outcome.UNKNOWN:  # policy variables: engine C alone proves them
+        result, c_ms = timed(lambda: repair(case.broken, spec, Prover(row.limit_ms)))
     after = Evaluator(result.document)
     inside, outside = _right(after, case.inside), _right(after, case.outside)
     given, _ = _given_right(result, spec)
@@ -152,6 +155,7 @@ def measure_held_out(source: Source, number: int, row: Row) -> Row:
         wider={Found: "yes", Empty: "no"}.get(type(wider), "unknown"),
         characters=size_characters(result.document),
         b_ms=b_ms,
+        c_ms=c_ms,
         faults="+".join(case.kinds),
         note="" if len(case.given) == row.requests else f"{len(case.given)} requests",
     )

@@ -29,7 +29,8 @@ STARTS = 6
 """First steps that are tried."""
 SHORT = 6
 """Plans of an answer up to which other answers are tried."""
-MOST_STEPS = 200
+SPARE = 2
+"""Plans that another answer may have more than the best so far, or where there is none, than examples go wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +46,23 @@ class Answer:
 
 def improve(document: Document, board: Board, spelling: Mapping[str, str]) -> Answer:
     """The cheapest answer found. `spelling`: of condition keys, by their lower case."""
-    start = Answer(document, (), 0.0, 0, not _wrong(document, board))
+    wrong = _wrong(document, board)
+    start = Answer(document, (), 0.0, 0, not wrong)
     if start.solved:
         return start
-    steps = [_Steps(board, spelling, weight) for weight in BROKEN_WEIGHTS]
-    starts = steps[0].ranked(document, STARTS)
-    best = steps[0].finish(_after(start, starts[0]), float("inf")) if starts else start
+    most_steps = wrong.bit_count() + SPARE
+    wary, *daring = [_Steps(board, spelling, weight) for weight in BROKEN_WEIGHTS]
+    starts = wary.ranked(document, STARTS)
+    best = wary.finish(_after(start, starts[0]), float("inf"), most_steps) if starts else start
     if best.solved and best.steps > SHORT:
         return best
-    others = (first.finish(_after(start, plan), _bound(best)) for first in steps[:1] for plan in starts[1:])
-    daring = (other.finish(start, _bound(best)) for other in steps[1:])
-    for answer in (*others, *daring) if best.solved else daring:
-        if answer.solved and answer.cost < _bound(best):
+    others = [(wary, _after(start, plan)) for plan in starts[1:]] if best.solved else []
+    for steps, first in (*others, *((other, start) for other in daring)):
+        bound, most = (best.cost, best.steps + SPARE) if best.solved else (float("inf"), most_steps)
+        answer = steps.finish(first, bound, most)
+        if answer.solved and answer.cost < bound:
             best = answer
     return best
-
-
-def _bound(answer: Answer) -> float:
-    return answer.cost if answer.solved else float("inf")
 
 
 def _after(answer: Answer, plan: Plan) -> Answer:
@@ -84,9 +84,9 @@ class _Steps:
         self._spelling = spelling
         self._broken_weight = broken_weight
 
-    def finish(self, answer: Answer, bound: float) -> Answer:
-        """The answer with best plans added until all goes right, none helps, or it costs as much as the bound."""
-        while answer.cost < bound and answer.steps < MOST_STEPS:
+    def finish(self, answer: Answer, bound: float, most: int) -> Answer:
+        """The answer with best plans added until all goes right, none helps, or cost or number of plans is too high."""
+        while answer.cost < bound and answer.steps <= most:
             ranked = self.ranked(answer.document, 1)
             if not ranked:
                 return replace(answer, solved=not _wrong(answer.document, self._board))

@@ -208,15 +208,17 @@ def separating_conditions(
     """Conditions on a key that hold for the value lists of `kept` and not for those of `cut` (empty: absent)."""
     values = sorted({value for found in kept for value in found})
     if kept and all(len(found) == 1 for found in kept):
-        if len(values) <= 4:
-            yield _equals(key, values), 0.5
         if all(address_of(value) for value in values):
+            # Never as text: a key compared both as text and as an address is beyond engine C.
             yield Condition(Operator(Base.IP_ADDRESS), key, tuple(values)), 0.5
-        numbers = [number_of(value) for value in values]
-        if all(number is not None for number in numbers):
-            top = max(values, key=lambda value: number_of(value) or 0)
-            yield Condition(Operator(Base.NUMERIC_LESS_THAN_EQUALS), key, (top,), Form.ONE), 0.6
-        yield from _shared_patterns(Base.STRING_LIKE, key, values)
+        else:
+            if len(values) <= 4:
+                yield _equals(key, values), 0.5
+            numbers = [number_of(value) for value in values]
+            if all(number is not None for number in numbers):
+                top = max(values, key=lambda value: number_of(value) or 0)
+                yield Condition(Operator(Base.NUMERIC_LESS_THAN_EQUALS), key, (top,), Form.ONE), 0.6
+            yield from _shared_patterns(Base.STRING_LIKE, key, values)
         yield Condition(Operator(Base.NULL), key, ("false",), Form.ONE), 0.7
     bad = sorted({value for found in cut for value in found})
     if bad and all(found for found in cut) and len(bad) <= 8:
