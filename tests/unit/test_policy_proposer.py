@@ -246,7 +246,7 @@ def test_hostile_answers(answers: list[list[Any]]):
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=10_000, deadline=None)
 @given(ROUNDS_OF_ANSWERS)
 def test_hostile_answers_long(answers: list[list[Any]]):
     check_answers(answers)
