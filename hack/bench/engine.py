@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-import medley.allocation
 from medley.allocation.check import limits_broken, overloaded
 from medley.allocation.problem import Allocation, Outcome, Problem
 from medley.allocation.routing import steer
@@ -42,15 +39,6 @@ class Answer:
     claims_full: bool
     wrong: tuple[str, ...]
     starved: int = 0
-
-
-def fingerprint() -> str:
-    """Names the engine's code, so that figures of another one are not taken for its own."""
-    digest = hashlib.sha256()
-    root = Path(medley.allocation.__path__[0])
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:10]
 
 
 def run_engine(problem: Problem, table: Table, repeats: int = REPEATS) -> Answer:

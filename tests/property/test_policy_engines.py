@@ -4,8 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medley.policy.answers import Empty, Found, Unknown
+from medley.policy.atoms.dimension import ACTIONS, CALLERS, RESOURCES, TEXTS
 from medley.policy.atoms.product import find
+from medley.policy.atoms.strings import Joint, Pattern, Universe
 from medley.policy.clauses import All, Builder, Not
+from medley.policy.glob import Glob, action_glob, matcher, resource_glob, text_glob
 from medley.policy.iam.document import Document
 from medley.policy.iam.evaluate import Evaluator
 from medley.policy.iam.policyset import PolicySet, Relation
@@ -116,3 +119,43 @@ def test_smt_decides_one_request(p: Document, sample: Request):
     assert not isinstance(answer, Empty if Evaluator(p).allows(sample) else Found)
     if not any("${" in repr(statement) for statement in p.statements):
         assert not isinstance(answer, Unknown)
+
+
+PIECES = st.sampled_from(
+    ("*", "?", ":", "/", "a", "ab", "abc", "b", "arn:aws:", "arn:aws:s3:::", "ec2:", "instance/", "")
+)
+GLOBS = st.one_of(
+    st.lists(PIECES, min_size=1, max_size=8).map(lambda parts: resource_glob("".join(parts), variables=False)),
+    st.lists(PIECES, min_size=1, max_size=6).map(lambda parts: action_glob("".join(parts))),
+    st.lists(PIECES, min_size=1, max_size=6).map(
+        lambda parts: text_glob("".join(parts), wildcards=True, variables=False, fold=True)
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(GLOBS, st.integers(1, 7)), min_size=1, max_size=6),
+    st.sampled_from((RESOURCES, ACTIONS, CALLERS, TEXTS)),
+)
+def test_runs_of_characters_skip_no_atom(patterns: list[tuple[Glob, int]], universe: Universe):
+    """The automaton read run by run has the atoms, and the lengths of witnesses, that it has character by character."""
+    joint = Joint(tuple(Pattern(glob, sets) for glob, sets in patterns), universe)
+    slow: dict[int, int] = {}
+    seen, queue = {(joint._start, 0)}, [((joint._start, 0), 0)]
+    for node, length in queue:
+        accepts = joint.accepts(node)
+        if accepts is not None:
+            slow.setdefault(accepts, length)
+        for following, _, _ in joint.edges(node):
+            if following not in seen:
+                seen.add(following)
+                queue.append((following, length + 1))
+    fast = dict(joint.atoms())
+    assert {sets: len(witness) for sets, witness in fast.items()} == slow
+    for sets, witness in fast.items():
+        found = 0
+        for glob, mask in patterns:
+            found |= mask if matcher((glob,))(witness) else 0
+        assert found == sets
+        assert matcher(universe.globs)(witness)

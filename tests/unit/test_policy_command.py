@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from medley.cli.main import main
+from medley.cli.policy_input import TARGETS
 
 DATA = Path(__file__).parents[1] / "data" / "policies"
 LAMBDA = DATA / "s3_s3_policy_for_lambda_function_policy2.json"
@@ -126,10 +127,38 @@ def test_the_size_limit_holds_where_a_target_is_named(capsys: pytest.CaptureFixt
     policy.write_text(json.dumps({"Statement": [{"Effect": "Allow", "Action": actions, "Resource": "arn:aws:s3:::b"}]}))
     spec = tmp_path / "spec.yaml"
     spec.write_text("ceiling: [{id: iam, action: 'iam:*'}]")
-    assert run(capsys, "verify", "-d", policy, "-s", spec)[0] == 0
+    code, out, _ = run(capsys, "verify", "-d", policy, "-s", spec)
+    assert code == 0
+    assert "too long for managed-policy, role-inline-policy" in out
+    found = json.loads(run(capsys, "verify", "-d", policy, "-s", spec, "-o", "json")[1])
+    assert set(found["tooLongFor"]) == {f"{name}-policy" for name in ("managed", *INLINE)}
     code, out, _ = run(capsys, "verify", "-d", policy, "-s", spec, "--target", "managed-policy")
     assert code == 1
     assert "more than the 6,144 of managed-policy" in out
+
+
+INLINE = ("role-inline", "user-inline", "group-inline")
+
+
+def test_every_limit_can_be_a_target():
+    # 2,048 characters are the limit of two of them.
+    assert len(TARGETS) == 6
+    assert TARGETS["trust-policy"].value == TARGETS["user-inline-policy"].value == 2048
+
+
+def test_a_document_over_the_limit_is_made_shorter(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    policy = tmp_path / "policy.json"
+    several = [{"Effect": "Allow", "Action": "s3:Get*", "Resource": f"arn:aws:s3:::b/{n}"} for n in range(100)]
+    policy.write_text(json.dumps({"Statement": several}))
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("ceiling: [{id: iam, action: 'iam:*'}]")
+    assert "Unchanged" in run(capsys, "repair", "-d", policy, "-s", spec)[1]
+    code, out, _ = run(capsys, "repair", "-d", policy, "-s", spec, "--target", "managed-policy")
+    assert code == 0
+    assert "to be short enough, with the same access:" in out
+    found = json.loads(run(capsys, "repair", "-d", policy, "-s", spec, "--target", "managed-policy", "-o", "json")[1])
+    assert found["shortening"] == len(found["edits"]) > 0
+    assert found["characters"] <= 6144
 
 
 @pytest.mark.parametrize(

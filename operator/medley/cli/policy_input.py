@@ -13,7 +13,7 @@ from medley.model.errors import UserError
 from medley.policy.iam.document import Document, DocumentKind
 from medley.policy.iam.parse import parse_document
 from medley.policy.iam.policyset import PolicySet, Relation, alone
-from medley.policy.iam.render import SizeLimit
+from medley.policy.iam.render import SizeLimit, size_characters
 from medley.policy.prove import Prover
 from medley.policy.rbac.document import Manifest
 from medley.policy.rbac.parse import parse_manifest
@@ -22,7 +22,14 @@ from medley.policy.spec.spec import Spec
 
 MAX_BYTES = 4_000_000
 """Longest file opened: UTF-8 text of as many characters as the readers take."""
-TARGETS = {limit.name.lower().replace("_", "-"): limit for limit in SizeLimit}
+TARGETS = {name.lower().replace("_", "-"): limit for name, limit in SizeLimit.__members__.items()}
+_OF_RESOURCES = ("trust-policy", "bucket-policy")
+
+
+def too_long_for(document: Document) -> list[str]:
+    """Targets that take documents of this kind, but none so long."""
+    size, named = size_characters(document), document.kind is DocumentKind.RESOURCE
+    return [name for name, limit in TARGETS.items() if size > limit.value and (name in _OF_RESOURCES) is named]
 
 
 def add_document(parser: argparse.ArgumentParser) -> None:

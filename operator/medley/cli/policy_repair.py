@@ -17,6 +17,7 @@ from medley.cli.policy_input import (
     prover_of,
     read_any,
     spec_of,
+    too_long_for,
 )
 from medley.cli.policy_output import report_object, request_object, request_text
 from medley.cli.policy_rbac_repair import EXIT, repair_manifest
@@ -101,7 +102,9 @@ def repair_object(result: Repair, given: Document) -> dict[str, Any]:
         "verdict": result.outcome.value,
         "document": document_value(result.document),
         "characters": size_characters(result.document),
+        "tooLongFor": too_long_for(result.document),
         "edits": [edit_value(edit) for edit in result.edits],
+        "shortening": result.shortening,
         "diff": "".join(diff_lines(given, result.document, "before", "after")),
         "proof": None if result.proof is None else report_object(result.proof, policies),
         "rejected": [_rejected_object(rejected) for rejected in result.rejected],
@@ -138,7 +141,9 @@ def repair_lines(result: Repair, given: Document, name: str) -> Iterable[str]:
         if found.callers_ignored:
             yield "    (an identity policy cannot tell callers apart)"
         yield "    Z3 confirms it" if found.proved else "    Z3 did not confirm it"
-    for edit in result.edits:
+    for number, edit in enumerate(result.edits):
+        if number == len(result.edits) - result.shortening:
+            yield "  to be short enough, with the same access:"
         yield f"  {edit_text(edit)}"
     if result.edits:
         yield ""
@@ -154,7 +159,10 @@ def repair_lines(result: Repair, given: Document, name: str) -> Iterable[str]:
     if result.proof is not None and result.outcome in (Outcome.REPAIRED, Outcome.UNCHANGED):
         engines = sorted({"+".join(engine.value for engine in engines) for _, engines in result.proof.proved})
         yield f"  {len(result.proof.proved)} rules proved by {', '.join(engines) or 'nothing'} (B: atoms, C: Z3)"
-        yield f"  {size_characters(result.document):,} characters"
+        long = too_long_for(result.document)
+        yield f"  {size_characters(result.document):,} characters" + (
+            f", too long for {', '.join(long)}" if long else ""
+        )
 
 
 def diff_lines(before: Document, after: Document, name: str, new_name: str) -> list[str]:

@@ -15,6 +15,7 @@ from medley.cli.policy_input import (
     prover_of,
     read_any,
     spec_of,
+    too_long_for,
 )
 from medley.cli.policy_output import report_lines, report_object
 from medley.cli.policy_rbac import verify_manifest
@@ -50,9 +51,12 @@ def run(args: argparse.Namespace) -> int:
     limit = TARGETS[args.target].value if args.target else None
     too_long = limit is not None and size > limit
     if args.output == "json":
-        print(json.dumps({**report_object(report, policies), "characters": size, "limit": limit}))
+        sizes = {"characters": size, "limit": limit, "tooLongFor": too_long_for(main_document(policies))}
+        print(json.dumps({**report_object(report, policies), **sizes}))
     else:
         print("\n".join(report_lines(report, policies)))
         if too_long:
             print(f"  {size:,} characters, more than the {limit:,} of {args.target}")
+        elif limit is None and too_long_for(main_document(policies)):
+            print(f"  {size:,} characters, too long for {', '.join(too_long_for(main_document(policies)))}")
     return max(EXIT[report.verdict], 1) if too_long else EXIT[report.verdict]

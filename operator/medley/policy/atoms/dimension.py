@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 
 from medley.policy.answers import TooLarge
 from medley.policy.atoms.ranges import address_atoms, number_atoms
@@ -92,18 +93,17 @@ def options(dimension: str, clauses: Sequence[Clause]) -> tuple[Option, ...]:
     Raises:
         TooLarge: a bound of the engine, or tests that compare one key both as text with wildcards and as a number.
     """
-    tests: dict[Test, int] = {}
-    untested = 0
-    masks: list[int] = []
-    for number, clause in enumerate(clauses):
-        mine = [test for test in clause.tests if test.dimension == dimension]
-        if not mine:
-            untested |= 1 << number
-        mask = 0
-        for test in mine:
-            mask |= 1 << tests.setdefault(test, len(tests))
-        masks.append(mask)
-    found = _options(dimension, tuple(tests))
+    by_clause = [[test for test in clause.tests if test.dimension == dimension] for clause in clauses]
+    # Statements of two documents are often the same objects: those are hashed once.
+    objects = {id(test): test for mine in by_clause for test in mine}
+    distinct: dict[Test, Test] = {}
+    same = {number: id(distinct.setdefault(test, test)) for number, test in objects.items()}
+    # In an order of their own, so that a question and the same the other way round share what is worked out.
+    listed = sorted(distinct, key=_order)
+    bits = {id(test): 1 << number for number, test in enumerate(listed)}
+    untested = sum(1 << number for number, mine in enumerate(by_clause) if not mine)
+    masks = [reduce(or_, (bits[same[id(test)]] for test in mine), 0) for mine in by_clause]
+    found = _options(dimension, tuple(listed))
     out: dict[int, Option] = {}
     for passed, values in found:
         alive = untested
@@ -113,6 +113,14 @@ def options(dimension: str, clauses: Sequence[Clause]) -> tuple[Option, ...]:
         if alive not in out:
             out[alive] = Option(alive, values)
     return tuple(out.values())
+
+
+def _order(test: Test) -> tuple[object, ...]:
+    """A key to sort tests by; the few that it does not tell apart stay as they come."""
+    flags = (test.complement, test.every, test.absent)
+    globs = test.values.globs if isinstance(test.values, Strings) else ()
+    ends = (globs[0], globs[-1]) if globs else ()
+    return (*flags, len(globs), tuple(part.text for glob in ends for part in glob.parts if isinstance(part, Text)))
 
 
 @lru_cache(maxsize=512)

@@ -109,8 +109,11 @@ class _Search:
         return self._path if self._from(0, self._all) else None
 
     def _from(self, number: int, alive: int) -> bool:
+        if (number, alive) in self._dead:
+            return False
         verdict = three_valued(self._formula, alive, alive & ~self._pending[number])
-        if verdict is False or (number, alive) in self._dead:
+        if verdict is False:
+            self._dead.add((number, alive))
             return False
         if number == len(self._tables):
             return bool(verdict)

@@ -6,7 +6,8 @@ run together as bits of one integer (see `glob.Automaton`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import heapq
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -157,7 +158,7 @@ class Joint:
         self._arn_values = any(glob.arn_value for glob in globs)
         self._absorbing = 0
         ranges: list[tuple[int, int, int]] = []  # bits of the pattern, its accepting bit if absorbing, its sets
-        offset = 0
+        offset = universe_offset = 0
         if sum(len(part.text) if isinstance(part, Text) else 1 for glob in globs for part in glob.parts) > MAX_STEPS:
             raise TooLarge(f"the patterns with wildcards have more than {MAX_STEPS:,} characters")
         for number, glob in enumerate((*globs, *universe.globs)):
@@ -178,6 +179,7 @@ class Joint:
             else:
                 self._universe_accept |= accept
             offset += len(automaton.steps) + 1
+            universe_offset = offset if number < len(globs) else universe_offset
         self._colon_aware = self._loops != self._colon_loops or self._anys != self._colon_anys or self._arn_values
         self._accept_mask = sum(bit for bit, _, _ in self._accepting)
         self._drops = {
@@ -188,8 +190,8 @@ class Joint:
         self._literal_mask = 0
         for mask in self._steps_with.values():
             self._literal_mask |= mask
-        universe_offset = sum(len(Automaton(glob).steps) + 1 for glob in globs)
         self._universe_mask = -1 << universe_offset if universe.globs else 0
+        self._ends = self._accept_mask | self._universe_accept
         self._known_characters: dict[int, str] = {}
         self._edges: dict[tuple[int, int], list[tuple[tuple[int, int], str, int]]] = {}
 
@@ -229,7 +231,10 @@ class Joint:
             taken, loops = self._colon_anys, self._colon_loops
         else:
             taken, loops = self._anys, self._loops
-        after = ((state & (taken | self._steps_with.get(character, 0))) << 1) | (state & loops)
+        return self._absorb(((state & (taken | self._steps_with.get(character, 0))) << 1) | (state & loops))
+
+    def _absorb(self, after: int) -> int:
+        """The state without what patterns that will match anyhow make idle."""
         absorbed = after & self._absorbing
         while absorbed:
             bit = absorbed & -absorbed
@@ -278,21 +283,56 @@ class Joint:
         return out
 
     def nodes(self) -> dict[tuple[int, int], str]:
-        """Every reachable node with a shortest text that leads to it."""
+        """Reachable nodes with a shortest text that leads to each, short ones first; of runs (`_run`) only the ends."""
         first = (self._start, 0)
         texts = {first: ""}
-        queue = [first]
-        work = 0
-        for node in queue:
-            text = texts[node]
-            for following, character, _ in self.edges(node):
-                if following not in texts:
-                    texts[following] = text + character
-                    queue.append(following)
-            work += len(self.edges(node)) * len(self._texts)
-            if len(queue) > MAX_STATES or work > MAX_WORK:
+        heap = [(0, 0, first)]
+        done: dict[tuple[int, int], str] = {}
+        work = number = 0
+        while heap:
+            _, _, node = heapq.heappop(heap)
+            if node in done:
+                continue
+            text = done[node] = texts[node]
+            run, end = self._run(node[0])
+            edges = self.edges(node)
+            for following, character, _ in edges:
+                after, longer = following, text + character
+                if len(run) > 1 and character == run[0]:
+                    after, longer = (end, following[1]), text + run
+                if after not in texts or len(longer) < len(texts[after]):
+                    texts[after] = longer
+                    number += 1
+                    heapq.heappush(heap, (len(longer), number, after))
+            work += len(edges) * len(self._texts)
+            if len(texts) > MAX_STATES or work > MAX_WORK:
                 raise TooLarge("the patterns with wildcards meet in too many ways")
-        return texts
+        return done
+
+    def _run(self, state: int) -> tuple[str, int]:
+        """Characters that lead on without anything new on the way, and the state at their end.
+
+        Steps that wait in a loop stay where they are, all others take the same characters one after another. Every
+        other character leads from each place on the way to where it leads from the first, and no pattern ends there:
+        the places in between have no atom of their own.
+        """
+        waiting = state & self._loops
+        moving = state & ~self._loops
+        if not moving or state & self._anys or moving & self._ends:
+            return "", state
+        kept = self._characters(waiting)
+        halts = self._loops | self._anys | self._ends
+        alone = not moving & (moving - 1)
+        run: list[str] = []
+        while not moving & halts:
+            characters = self._texts[moving.bit_length() - 1]
+            if not alone and any(self._texts[bit] != characters for bit in _bits(moving)):
+                break
+            if ":" in characters or characters in kept or (len(characters) > 1 and set(characters) & set(kept)):
+                break
+            run.append(characters[0])
+            moving <<= 1
+        return "".join(run), self._absorb(waiting | moving)
 
     def atoms(self) -> list[tuple[int, str]]:
         """Combinations of sets that some text lies in, each with a shortest such text."""
@@ -321,6 +361,13 @@ class Joint:
             if len(layer) > MAX_STATES:
                 raise TooLarge(f"the patterns need more than {MAX_STATES:,} states")
         return out
+
+
+def _bits(mask: int) -> Iterator[int]:
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
 
 
 @lru_cache(maxsize=64)

@@ -30,7 +30,7 @@ class Board:
         self._variables = variables
         self.full = (1 << len(self.examples)) - 1
         self.wanted = sum(1 << number for number, example in enumerate(self.examples) if example.allow)
-        self._contexts = [dict(example.request.context) for example in self.examples]
+        self.contexts = [dict(example.request.context) for example in self.examples]
         self._actions = _positions(ascii_lower(example.request.action) for example in self.examples)
         self._resources = _positions(example.request.resource for example in self.examples)
         self._callers = _positions(caller_text(example.request.caller) for example in self.examples)
@@ -74,7 +74,7 @@ class Board:
             glob = resource_glob(pattern, variables=self._variables)
             if glob.variables:
                 mask = 0
-                for number, (example, context) in enumerate(zip(self.examples, self._contexts, strict=True)):
+                for number, (example, context) in enumerate(zip(self.examples, self.contexts, strict=True)):
                     values = tuple((name, single_value(context, name)) for name in sorted(glob.variables))
                     mask |= resolved_matcher((glob,), values)(example.request.resource) << number
                 self._masks[key] = mask
@@ -97,7 +97,7 @@ class Board:
         key = ("condition", condition)
         if key not in self._masks:
             test = condition_test(condition, variables=self._variables)
-            self._masks[key] = sum(test(context) << number for number, context in enumerate(self._contexts))
+            self._masks[key] = sum(test(context) << number for number, context in enumerate(self.contexts))
         return self._masks[key]
 
     def allowed(self, statements: Iterable[tuple[Effect, int]]) -> int:

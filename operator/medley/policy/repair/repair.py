@@ -12,8 +12,10 @@ from medley.policy.iam.render import size_characters
 from medley.policy.prove import Prover
 from medley.policy.repair.board import Example
 from medley.policy.repair.contradictions import Contradiction, single_rules
-from medley.policy.repair.edits import Edit, apply_edit, apply_edits
+from medley.policy.repair.edits import Edit, apply_edits
+from medley.policy.repair.fewer import joined, needed
 from medley.policy.repair.search import Rejected, Search, example_of
+from medley.policy.repair.shrink import shrink
 from medley.policy.repair.tidy import merges
 from medley.policy.spec.spec import Spec
 from medley.policy.verify import IamReport, Verdict, verify
@@ -47,6 +49,8 @@ class Repair:
     rejected: tuple[Rejected, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
     reason: str = ""
+    shortening: int = 0
+    """How many of the last edits only make the document shorter: it allows the same without them."""
     proposals: tuple[Proposal, ...] = ()
     """What a proposer from outside said, round by round, if there was one."""
 
@@ -62,7 +66,8 @@ class Proposal:
 def repair(document: Document, spec: Spec, prover: Prover, limit_characters: int | None = None) -> Repair:
     """The smallest edits found that make the document meet the spec, proved by the prover's engines.
 
-    `limit_characters`: longest document, white space not counted; a longer result is refused.
+    `limit_characters`: longest document, white space not counted. A longer result is made shorter without changing
+    what it allows (`shrink`), and refused where that is not enough.
     """
     before = verify(alone(document), spec, Prover(engines=(Engine.ATOMS,)))
     if before.verdict is not Verdict.VIOLATED:
@@ -77,13 +82,11 @@ def repair(document: Document, spec: Spec, prover: Prover, limit_characters: int
     for _ in range(PROOF_ROUNDS):
         search = Search(document, rules, found)
         search.run()
-        edits = list(search.edits)
-        repaired = search.document
-        for edit in merges(repaired, len(document.statements)):
-            repaired = apply_edit(repaired, edit)
-            edits.append(edit)
+        edits = needed(document, search.edits, rules)
+        repaired = apply_edits(document, edits)
+        edits = joined(document, (*edits, *merges(repaired, len(document.statements))))
         refused = (*refused, *search.rejected)
-        result = prove_edits(document, tuple(edits), spec, prover, limit_characters, before, refused)
+        result = prove_edits(document, edits, spec, prover, limit_characters, before, refused)
         # What engine C alone sees (policy variables) becomes an example like what engine B finds.
         fresh = () if result.proof is None else tuple(map(example_of, result.proof.witnesses))
         if result.outcome is not Outcome.UNKNOWN or not set(fresh) - set(found):
@@ -108,10 +111,20 @@ def prove_edits(
         rejected = (*rejected, *(Rejected(edits, witness) for witness in proof.witnesses[:1]))
         reason = proof.doubts[0].reason if proof.doubts else "no edits were found that meet the spec"
         return Repair(Outcome.UNKNOWN, document, (), before, proof, rejected, reason=reason)
-    if not _fits(repaired, limit_characters):
-        reason = f"the repaired document has {size_characters(repaired):,} characters, more than {limit_characters:,}"
-        return Repair(Outcome.TOO_LONG, document, (), before, proof, rejected, reason=reason)
-    return Repair(Outcome.REPAIRED, repaired, edits, before, proof, rejected)
+    if limit_characters is None or size_characters(repaired) <= limit_characters:
+        return Repair(Outcome.REPAIRED, repaired, edits, before, proof, rejected)
+    shrunk = shrink(repaired, limit_characters, prover)
+    if shrunk.edits and size_characters(shrunk.document) <= limit_characters:
+        proof = verify(alone(shrunk.document), spec, prover)
+        if proof.verdict is Verdict.SATISFIED:
+            whole = (*edits, *shrunk.edits)
+            return Repair(
+                Outcome.REPAIRED, shrunk.document, whole, before, proof, rejected, shortening=len(shrunk.edits)
+            )
+    reason = f"the repaired document has {size_characters(repaired):,} characters, more than {limit_characters:,}"
+    if shrunk.edits:
+        reason += f"; {size_characters(shrunk.document):,} without what it does not need"
+    return Repair(Outcome.TOO_LONG, document, (), before, proof, rejected, reason=reason)
 
 
 def _fits(document: Document, limit_characters: int | None) -> bool:

@@ -1,23 +1,33 @@
-"""Shapes of patterns and values: how one request's action, resource or key generalises, cheapest guess first.
+"""Shapes of patterns and values: how one request's resource or key generalises, cheapest guess first.
 
-The priors come from the policy itself (a pattern it already uses), from the catalogue (an action that exists), and from
-how ARNs are built (a path under a bucket, a number in a name).
+The priors come from the policy itself (a pattern it already uses) and from how ARNs are built (a path under a bucket, a
+number in a name). Actions are in `action_shapes`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
-from medley.policy.catalogue import catalogue
-from medley.policy.glob import matcher, resource_glob
+from medley.policy.glob import Matcher, matcher, resource_glob
 from medley.policy.iam.document import Condition, Document, Form
-from medley.policy.iam.operators import Base, Operator
+from medley.policy.iam.operators import Base, Operator, Qualifier
 from medley.policy.iam.request import ascii_lower
 from medley.policy.iam.values import address_of, number_of
 from medley.policy.spec.regions import escaped
 
-_VERB = re.compile(r"([a-z0-9-]+):([A-Z][a-z0-9]*)")
+_CONTRARY = (
+    (Base.STRING_EQUALS, Base.STRING_NOT_EQUALS),
+    (Base.STRING_EQUALS_IGNORE_CASE, Base.STRING_NOT_EQUALS_IGNORE_CASE),
+    (Base.STRING_LIKE, Base.STRING_NOT_LIKE),
+    (Base.NUMERIC_EQUALS, Base.NUMERIC_NOT_EQUALS),
+    (Base.DATE_EQUALS, Base.DATE_NOT_EQUALS),
+    (Base.IP_ADDRESS, Base.NOT_IP_ADDRESS),
+    (Base.ARN_LIKE, Base.ARN_NOT_LIKE),
+    (Base.ARN_EQUALS, Base.ARN_NOT_EQUALS),
+)
 _DIGITS = re.compile(r"\d+")
 
 
@@ -28,31 +38,14 @@ def shared_start(texts: Sequence[str]) -> str:
     return low[:length]
 
 
-def matches_resource(pattern: str, text: str, *, variables: bool = False) -> bool:
-    """Whether a Resource pattern without variables matches."""
-    glob = resource_glob(pattern, variables=variables)
-    return not glob.variables and matcher((glob,))(text)
+def matches_resource(pattern: str, text: str) -> bool:
+    """Whether a Resource pattern, read without variables, matches."""
+    return _resource_matcher(pattern)(text)
 
 
-def spelt(action: str) -> str:
-    """The action as the catalogue spells it, if it is there."""
-    known = catalogue().get(action)
-    return action if known is None else known.name
-
-
-def action_patterns(action: str, others: Iterable[str]) -> Iterator[tuple[str, float]]:
-    """Patterns for an action with a cost each; wider ones only where another example asks for it too."""
-    yield spelt(action), 0.5
-    match = _VERB.match(spelt(action))
-    service = action.partition(":")[0]
-    same = {ascii_lower(other) for other in others if ascii_lower(other) != ascii_lower(action)}
-    if match is not None:
-        verb = f"{match.group(1)}:{match.group(2)}"
-        alike = sum(other.startswith(ascii_lower(verb)) for other in same)
-        if alike:
-            yield f"{verb}*", 0.6 if alike > 1 else 0.9
-    if sum(other.startswith(f"{ascii_lower(service)}:") for other in same) > 1:
-        yield f"{service}:*", 1.0
+@lru_cache(maxsize=4096)
+def _resource_matcher(pattern: str) -> Matcher:
+    return matcher((resource_glob(pattern, variables=False),))
 
 
 def similar(first: str, second: str) -> bool:
@@ -197,21 +190,35 @@ def _widened_tail(old: str, new: str) -> Iterator[tuple[str, float]]:
         yield f"{shared[:slash]}*", 0.45
 
 
+def contrary(condition: Condition) -> Condition | None:
+    """The same values, asked the other way round: `StringNotLike` for `StringLike`; None: there is no such form."""
+    operator = condition.operator
+    if operator.qualifier is not Qualifier.NONE or operator.if_exists:
+        return None
+    for positive, negated in _CONTRARY:
+        if operator.base in (positive, negated):
+            other = negated if operator.base is positive else positive
+            return replace(condition, operator=Operator(other))
+    return None
+
+
 def separating_conditions(
     key: str, kept: Sequence[tuple[str, ...]], cut: Sequence[tuple[str, ...]]
 ) -> Iterator[tuple[Condition, float]]:
     """Conditions on a key that hold for the value lists of `kept` and not for those of `cut` (empty: absent)."""
     values = sorted({value for found in kept for value in found})
     if kept and all(len(found) == 1 for found in kept):
-        if len(values) <= 4:
-            yield _equals(key, values), 0.5
         if all(address_of(value) for value in values):
+            # Never as text: a key compared both as text and as an address is beyond engine C.
             yield Condition(Operator(Base.IP_ADDRESS), key, tuple(values)), 0.5
-        numbers = [number_of(value) for value in values]
-        if all(number is not None for number in numbers):
-            top = max(values, key=lambda value: number_of(value) or 0)
-            yield Condition(Operator(Base.NUMERIC_LESS_THAN_EQUALS), key, (top,), Form.ONE), 0.6
-        yield from _shared_patterns(Base.STRING_LIKE, key, values)
+        else:
+            if len(values) <= 4:
+                yield _equals(key, values), 0.5
+            numbers = [number_of(value) for value in values]
+            if all(number is not None for number in numbers):
+                top = max(values, key=lambda value: number_of(value) or 0)
+                yield Condition(Operator(Base.NUMERIC_LESS_THAN_EQUALS), key, (top,), Form.ONE), 0.6
+            yield from _shared_patterns(Base.STRING_LIKE, key, values)
         yield Condition(Operator(Base.NULL), key, ("false",), Form.ONE), 0.7
     bad = sorted({value for found in cut for value in found})
     if bad and all(found for found in cut) and len(bad) <= 8:

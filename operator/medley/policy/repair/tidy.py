@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from medley.policy.iam.document import Document, Patterns, Sense, Statement
+from medley.policy.iam.document import Document, Form, Patterns, Sense, Statement
 from medley.policy.repair.edits import Edit, EditKind, ElementName, apply_edit, remove_statement
 
 
@@ -38,13 +38,22 @@ def _merge(document: Document, early: int, late: int) -> list[Edit]:
     return []
 
 
+def in_order(document: Document) -> Document:
+    """The document with entries and conditions in order: equal where only the order differed."""
+    statements = tuple(
+        replace(_sorted(found), sid=found.sid, conditions=tuple(sorted(found.conditions, key=repr)))
+        for found in document.statements
+    )
+    return replace(document, statements=statements, form=Form.LIST)
+
+
 def _sorted(statement: Statement) -> Statement:
     """The statement without its name, its lists in order: equal for statements that match the same by their text."""
-    resource = None if statement.resource is None else _in_order(statement.resource)
-    return replace(statement, sid=None, action=_in_order(statement.action), resource=resource)
+    resource = None if statement.resource is None else _patterns(statement.resource)
+    return replace(statement, sid=None, action=_patterns(statement.action), resource=resource)
 
 
-def _in_order(patterns: Patterns) -> Patterns:
+def _patterns(patterns: Patterns) -> Patterns:
     return Patterns(tuple(sorted(patterns.items)), patterns.sense)
 
 
