@@ -66,7 +66,7 @@ test-kind: setup  ## Image and chart on a real cluster; needs docker, and kind o
 MANIFESTS ?= install.yaml
 .PHONY: manifests
 manifests: setup  ## The chart as one file for kubectl apply (MANIFESTS=FILE, VALUES="--set …")
-	@helm=$$($(PY) -c 'import sys; from medley.lab.tools import Tool, ensure; print(ensure([Tool.HELM], lambda line: print(line, file=sys.stderr))[Tool.HELM])') && \
+	@set +B; helm=$$($(PY) -c 'import sys; from medley.lab.tools import Tool, ensure; print(ensure([Tool.HELM], lambda line: print(line, file=sys.stderr))[Tool.HELM])') && \
 	  { printf 'apiVersion: v1\nkind: Namespace\nmetadata:\n  name: medley-system\n'; \
 	    "$$helm" template medley charts/medley --namespace medley-system --no-hooks $(VALUES); } > $(MANIFESTS)
 

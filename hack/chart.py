@@ -55,7 +55,7 @@ class Prometheus(Values):
 
 
 class Planning(Values):
-    interval_seconds: float = Field(15, gt=0, le=3600, description="Between cycles; at most half of stabilisation.")
+    interval_seconds: float = Field(15, gt=0, le=3600, description="Between cycles; at most a third of stabilisation.")
     stabilisation_seconds: float = Field(
         300, gt=0, le=86400, description="A replica goes when no plan has asked for it for this long."
     )

@@ -22,9 +22,12 @@ python3 -m venv "$work/venv"
 "$work/venv/bin/python" -m pip -q install --disable-pip-version-check "uv==0.13.9"
 # shellcheck disable=SC2086 # extras are words
 "$work/venv/bin/uv" export --quiet --locked --no-dev --no-emit-project $extras -o "$work/requirements.txt"
+# What the lock has for that version of Python: pip would decide by the one that runs here.
+"$work/venv/bin/uv" pip compile --quiet --no-deps --generate-hashes ${3:+--python-version "$3"} \
+  -o "$work/these.txt" "$work/requirements.txt"
 rm -rf "$out"
 mkdir -p "$out"
 "$work/venv/bin/python" -m pip -q download --disable-pip-version-check --only-binary :all: --require-hashes --no-deps \
-  ${3:+--python-version "$3"} -d "$out" -r "$work/requirements.txt"
+  ${3:+--python-version "$3"} -d "$out" -r "$work/these.txt"
 "$work/venv/bin/uv" build --quiet --wheel -o "$out" .
 rm -f "$out/.gitignore"

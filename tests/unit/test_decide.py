@@ -271,6 +271,28 @@ def test_without_room_for_what_is_wanted_beside_what_must_stay_something_else_gr
     assert sum(prices[name] * count for name, count in desired(found).items()) <= 6.0
 
 
+def test_a_floor_of_one_service_takes_nothing_from_what_another_must_keep(chat: Resources) -> None:
+    # Both hold. The first one's floor moves the joint plan; the second, whose own plan keeps all, must not be moved.
+    (first,) = chat.services
+    pools = tuple(replace(p, max_nodes=4) if p.name == "l40s" else p for p in chat.pools)
+    one, two = (replace(first, key=replace(first.key, name=name)) for name in ("one", "two"))
+    states, samples = [], []
+    for owner, running, rate in ((one, {"l4": 6}, 4.0), (two, {"l40s": 2}, 5.0)):
+        part = replace(chat, services=(owner,))
+        seen = whole(part, running, rate)
+        seen = replace(seen, replicas=(replace(seen.replicas[0], fault="no answer"), *seen.replicas[1:]))
+        snap = snapshot(part, running=running, samples=seen, past_rps=rate)
+        states += snap.states
+        samples += snap.samples
+    both = replace(snap, services=(one, two), pools=pools, states=tuple(states), samples=tuple(samples))
+    found = {decision.key.name: decision for decision in decide(both).services}
+    assert all(decision.held for decision in found.values())
+    for name, running in (("one", {"l4": 6}), ("two", {"l40s": 2})):
+        for variant, count in running.items():
+            assert desired(found[name])[variant] >= count
+            assert found[name].allocation.count(variant) >= count, "the plan counts it"  # type: ignore[union-attr]
+
+
 def test_what_stays_beside_a_plan_keeps_its_nodes(chat: Resources) -> None:
     # With equal shares, 4 L4 that may not go would call for more L4; the plan does without them, and others get none.
     (first,) = chat.services

@@ -27,6 +27,16 @@ def test_it_is_not_ready_before_its_checks_nor_while_something_is_missing() -> N
     assert not health.not_ready(), "one that waits for its turn to lead is ready"
 
 
+def test_checks_and_cycles_do_not_hide_each_other() -> None:
+    health = Health(15.0, Clock())
+    health.began()
+    health.ended("")
+    assert health.not_ready() == ("the checks at start are not done",)
+    health.ended("no cycle: 403")
+    health.checked([])
+    assert health.not_ready() == ("no cycle: 403",)
+
+
 def test_a_leader_is_ready_while_its_cycles_succeed() -> None:
     clock = Clock()
     health = Health(15.0, clock)

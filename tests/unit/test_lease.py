@@ -113,6 +113,51 @@ def test_releasing_what_is_another_s_changes_nothing() -> None:
     assert not a.held
 
 
+def test_an_emptied_or_deleted_lease_is_not_taken_while_its_leader_may_still_write() -> None:
+    for gone in ({}, None):
+        world = World()
+        a, b, c = (world.candidate(name) for name in "abc")
+        assert a.step()
+        assert not b.step()
+        world.server.lease = gone
+        world.server.version += 1
+        assert a.held
+        assert not b.step(), "it has seen that another leads"
+        world.now_s += 10.1
+        assert not a.held
+        assert b.step()
+        assert not c.step()
+
+
+def test_a_fresh_lease_without_a_holder_is_taken_at_once() -> None:
+    world = World()
+    world.server.lease = {}
+    assert world.candidate("a").step()
+
+
+def test_whatever_fails_the_campaign_goes_on() -> None:
+    world = World()
+    a = world.candidate("a")
+    told: list[str] = []
+
+    class Steps(threading.Event):
+        rounds = 0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.rounds += 1
+            if self.rounds == 2:
+                self.set()
+            return True
+
+    def page(_: str) -> dict[str, Any]:
+        world.server.get = get  # type: ignore[method-assign]
+        raise ValueError("<html>")
+
+    get, world.server.get = world.server.get, page  # type: ignore[method-assign]
+    campaign(a, 2.0, Steps(), lambda: told.append("led"), lambda: told.append("lost"))
+    assert told == ["led"]
+
+
 def test_one_that_was_stopped_between_reading_and_writing_does_not_take_it() -> None:
     world = World()
     a, b = world.candidate("a"), world.candidate("b")

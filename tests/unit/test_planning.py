@@ -175,6 +175,9 @@ def test_what_has_not_been_seen_for_a_whole_window_is_not_enough_to_shrink() -> 
     assert not seen(60.0, 80.0, 99.0)
     assert seen(35.0, 60.0, 80.0, 99.0)
     assert not seen(35.0, 38.0, 99.0), "a hole of a minute"
+    assert seen(5.0, 38.0, 71.0), "cycles that take long"
+    assert not seen(38.0), "one look is no rhythm"
+    assert not seen(20.0, 60.0, 62.0), "a hole of 40 s"
 
 
 def test_the_demand_factor_takes_the_larger_of_headroom_and_uncertainty_capped() -> None:

@@ -58,17 +58,29 @@ class ClusterApi:
     Args:
         kubeconfig: how to reach it; None: as the ServiceAccount of the pod that this runs in.
         may_write: asked before each write; where it says no, nothing is sent.
+        timeout_s: for a connection, and again for the answer.
+        write_timeout_s: the same for writes: nothing is sent later than that.
     """
 
-    def __init__(self, kubeconfig: Path | None, may_write: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path | None,
+        may_write: Callable[[], bool] = lambda: True,
+        timeout_s: float = _TIMEOUT_S,
+        write_timeout_s: float | None = None,
+    ) -> None:
         self._may_write = may_write
+        self._timeout_s = timeout_s
+        self._write_timeout_s = timeout_s if write_timeout_s is None else write_timeout_s
         try:
+            settings = Configuration()
             if kubeconfig is None:
-                inside = Configuration()
-                config.load_incluster_config(client_configuration=inside)  # type: ignore[no-untyped-call]
-                self._client = ApiClient(inside)
+                config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
             else:
-                self._client = config.new_client_from_config(config_file=str(kubeconfig))  # type: ignore[no-untyped-call]
+                config.load_kube_config(config_file=str(kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
+            # The transport's own retries would send a write long after it was decided, and after another may lead.
+            settings.retries = False
+            self._client = ApiClient(settings)
         except config.ConfigException as error:
             fix = "Name a kubeconfig with a current context, or run in a pod with a ServiceAccount token"
             raise UserError(str(error), field=str(kubeconfig or "in-cluster configuration"), fix=fix) from error
@@ -133,7 +145,8 @@ class ClusterApi:
         response = self._send(method, path, query=query or {}, body=body, content_type=content_type)
         try:
             result: Json = json.loads(response.data)
-        except urllib3.exceptions.HTTPError as error:
+        except (urllib3.exceptions.HTTPError, ValueError) as error:
+            # A proxy in between may answer 200 with a page of its own.
             raise TransientError(f"{method} {path}: {error}") from error
         return result
 
@@ -145,7 +158,7 @@ class ClusterApi:
         query: Mapping[str, str],
         body: Json | list[Json] | None = None,
         content_type: str | None = None,
-        read_timeout_s: float = _TIMEOUT_S,
+        read_timeout_s: float | None = None,
     ) -> urllib3.HTTPResponse:
         if method != "GET" and not self._may_write():
             raise TransientError(f"{method} {path}: not sent: this operator does not lead")
@@ -154,10 +167,10 @@ class ClusterApi:
         request = self._client.param_serialize(
             method, url, header_params=headers, body=body, auth_settings=["BearerToken"]
         )
+        connect_s = self._timeout_s if method == "GET" else self._write_timeout_s
+        timeout_s = connect_s, connect_s if read_timeout_s is None else read_timeout_s
         try:
-            response: urllib3.HTTPResponse = self._client.call_api(
-                *request, _request_timeout=(_TIMEOUT_S, read_timeout_s)
-            ).response
+            response: urllib3.HTTPResponse = self._client.call_api(*request, _request_timeout=timeout_s).response
             if response.status >= HTTPStatus.BAD_REQUEST:
                 raise _refusal(method, path, response)
         except (urllib3.exceptions.HTTPError, ApiException) as error:

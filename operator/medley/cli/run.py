@@ -72,9 +72,9 @@ def run(args: argparse.Namespace) -> int:
     for name in ("interval", "stabilisation", "window"):
         if not getattr(args, name) > 0:
             raise UserError("must be above 0", field=f"--{name}")
-    if args.interval > args.stabilisation / 2:
+    if args.interval > args.stabilisation / 3:
         raise UserError(
-            f"{args.interval:g} s is more than half of --stabilisation {args.stabilisation:g} s: nothing would shrink",
+            f"{args.interval:g} s is more than a third of --stabilisation {args.stabilisation:g} s: too few looks",
             field="--interval",
             fix="Plan more often, or raise --stabilisation",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,14 +32,13 @@ class Health:
     _leads: bool = False
     _began_s: float | None = None
     _done_s: float | None = None
-    _fault: str = "the checks at start are not done"
-    _missing: tuple[str, ...] = ()
+    _fault: str = ""
+    _missing: tuple[str, ...] = ("the checks at start are not done",)
 
     def checked(self, missing: Sequence[str]) -> None:
         """What the checks found missing."""
         with self._lock:
             self._missing = tuple(missing)
-            self._fault = ""
 
     def leads(self) -> None:
         """This process plans from now on."""
@@ -77,6 +77,21 @@ class Health:
                 if since_s > 3 * self.interval_s + STUCK_AFTER_S:
                     reasons.append(f"no cycle has succeeded for {since_s:.0f} s")
             return tuple(reasons)
+
+
+class _Server(ThreadingHTTPServer):
+    """On all addresses of both families, where there are both, unless one is named."""
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        everywhere = not address[0] and socket.has_dualstack_ipv6()
+        self.address_family = socket.AF_INET6 if everywhere or ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Both families on one socket."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
 
 def serve(
@@ -121,7 +136,7 @@ def serve(
             """Probes come every few seconds: no line for each."""
 
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server = _Server((host, port), Handler)
     except OSError as error:
         raise UserError(str(error), field=f"--health-port {port}", fix="Name a port that is free, or 0") from error
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()

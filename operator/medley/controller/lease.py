@@ -9,6 +9,7 @@ process that was stopped for a while from writing beside its successor.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,9 @@ _log = logging.getLogger(__name__)
 
 WRITES_UNTIL = 0.7
 """Part of the duration, from the last renewal on, in which a leader still writes: the rest is for what is under way."""
+
+RELEASED_S = 1
+"""Duration of a lease that was given back, as client-go writes it: nobody writes any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,8 @@ class Lease:
         self._clock = clock
         self._now = now
         self._seen: tuple[str, float] = ("", clock())
+        self._other_s = -math.inf
+        """When another was last seen to hold it."""
         self._until = 0.0
         self.holder = ""
         """Who held it when it was last looked at."""
@@ -88,7 +94,7 @@ class Lease:
                 raise
             lease = None
         if lease is None:
-            took = self._created()
+            took = self._vacant(began_s) and self._created()
         else:
             spec = lease.get("spec") or {}
             self.holder = spec.get("holderIdentity") or ""
@@ -96,11 +102,15 @@ class Lease:
             if version != self._seen[0]:
                 self._seen = (version, began_s)
             mine = self.holder == self._settings.identity
+            if self.holder and not mine:
+                self._other_s = began_s
             if not mine:
                 self._until = 0.0  # whoever is named there may write: we must not, whatever our clock says
             idle_s = began_s - self._seen[1]
             expired = idle_s >= float(spec.get("leaseDurationSeconds") or self._settings.duration_s)
-            took = (mine or not self.holder or expired) and self._replaced(lease, mine)
+            released = not self.holder and spec.get("leaseDurationSeconds") == RELEASED_S
+            vacant = not self.holder and self._vacant(began_s)
+            took = (mine or released or vacant or expired) and self._replaced(lease, mine)
         if took:
             self.holder = self._settings.identity
             self._until = began_s + WRITES_UNTIL * self._settings.duration_s
@@ -114,9 +124,15 @@ class Lease:
         try:
             lease = self._api.get(self._path)
             if (lease.get("spec") or {}).get("holderIdentity") == self._settings.identity:
-                self._write(lease, {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": self._stamp()})
+                self._write(
+                    lease, {"holderIdentity": "", "leaseDurationSeconds": RELEASED_S, "renewTime": self._stamp()}
+                )
         except MedleyError as error:
             _log.info("the lease was not given back: %s", error)
+
+    def _vacant(self, now_s: float) -> bool:
+        """Whether nobody was seen to hold it lately: of one that is deleted or emptied, a leader may still write."""
+        return self._until > now_s or now_s - self._other_s >= self._settings.duration_s
 
     @property
     def _path(self) -> str:
@@ -183,8 +199,8 @@ def campaign(
         try:
             lease.step()
             complaint = ""
-        except MedleyError as error:
-            complaint = f"the lease cannot be read or written: {error}"
+        except Exception as error:  # this thread must not die: then nobody would notice that the lease is lost
+            complaint = f"the lease cannot be read or written: {error!r}"
         if complaint and complaint != said:
             _log.warning(complaint)
         said = complaint

@@ -19,7 +19,7 @@ import kopf
 from medley.actuation.cluster_api import ClusterApi
 from medley.api.crds import GROUP, KINDS, VERSION
 from medley.controller.health import Health, serve
-from medley.controller.lease import Lease, LeaseSettings, campaign
+from medley.controller.lease import WRITES_UNTIL, Lease, LeaseSettings, campaign
 from medley.controller.loop import Loop, LoopSettings
 from medley.controller.preflight import needed, preflight
 from medley.cycle.snapshot import Settings
@@ -67,13 +67,16 @@ async def _run(
     exporter = Exporter()
     port, served = operator.health_port, (CONTENT_TYPE, exporter.text)
     server = serve(health, port, operator.health_host, served) if port is not None else None
-    plain = ClusterApi(operator.kubeconfig)  # reads at start, and the lease itself
-    lease = Lease(plain, operator.lease) if operator.lease else None
-    api = ClusterApi(operator.kubeconfig, may_write=lambda: lease is None or lease.held)
+    plain = ClusterApi(operator.kubeconfig)  # for what is looked at at start
+    # What is under way when the time to write is over must end before another may lead.
+    timeout_s = (1.0 - WRITES_UNTIL) / 2 * operator.lease.duration_s if operator.lease else 10.0
+    holding = ClusterApi(operator.kubeconfig, timeout_s=timeout_s)
+    lease = Lease(holding, operator.lease) if operator.lease else None
+    api = ClusterApi(operator.kubeconfig, lambda: lease is None or lease.held, write_timeout_s=timeout_s)
     loop = Loop(api, metrics, settings, loop_settings, health=health, exporter=exporter)
     stop = asyncio.Event()
     registry = kopf.OperatorRegistry()
-    _configure(registry)
+    _configure(registry, operator.kubeconfig)
     for kind in KINDS:
         _watch(registry, kind.plural, loop)
     tasks: list[asyncio.Task[None]] = []
@@ -89,8 +92,9 @@ async def _run(
 
     async def ending(**_: Any) -> None:
         stop.set()
-        for task in tasks:
-            await asyncio.wait_for(task, timeout=30)
+        # Not longer than a pod is given to end; and an exception here kopf would try again, after 60 s.
+        if tasks and (await asyncio.wait(tasks, timeout=30))[1]:
+            _log.warning("a cycle did not end in time: it is cut off")
 
     kopf.on.startup(registry=registry, id="planning")(planning)
     kopf.on.cleanup(registry=registry, id="ending")(ending)
@@ -105,8 +109,8 @@ async def _run(
         stop.set()
         if server is not None:
             server.shutdown()
-        api.close()
-        plain.close()
+        for client in (api, holding, plain):
+            client.close()
 
 
 async def _check(
@@ -125,7 +129,11 @@ async def _check(
 
     said: tuple[str, ...] = ()
     while not stop.is_set():
-        missing = await asyncio.to_thread(look)
+        try:
+            missing = await asyncio.to_thread(look)
+        except Exception as error:
+            _log.exception("the checks failed")
+            missing = (f"the checks failed: {error!r}",)
         health.checked(missing)
         if missing != said:
             for text in missing:
@@ -161,11 +169,13 @@ async def _plan(
     await asyncio.wait(waits, return_when="FIRST_COMPLETED")
     for wait in waits:
         wait.cancel()
-    if not stop.is_set():
-        _log.info("%s leads", operator.lease.identity)
-        leading()
-        await loop.run(stop)
-    ended.set()
+    try:
+        if not stop.is_set():
+            _log.info("%s leads", operator.lease.identity)
+            leading()
+            await loop.run(stop)
+    finally:
+        ended.set()
     await asyncio.to_thread(thread.join, 15.0)
 
 
@@ -183,11 +193,12 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
         return
 
 
-def _configure(registry: kopf.OperatorRegistry) -> None:
+def _configure(registry: kopf.OperatorRegistry, kubeconfig: Path | None) -> None:
     # A registry of our own comes without kopf's default login.
     @kopf.on.login(registry=registry, id="login")
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        # The same cluster as ours, also where a kubeconfig is named in a pod.
+        return kopf.login_with_kubeconfig(**kwargs) if kubeconfig else kopf.login_with_service_account(**kwargs)
 
     @kopf.on.startup(registry=registry, id="settings")
     async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:

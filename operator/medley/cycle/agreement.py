@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from medley.allocation.assemble import variant_name, with_floor
@@ -99,22 +99,25 @@ def agree(snapshot: Snapshot) -> Agreement:
 
     joint = free = together({}, (), snapshot.pool_prices)
     wanted = {case.key: case.target(_of(free, case)) for case in acting}
-    # Where the demand is not known well enough, all that runs stays; else what was needed lately.
-    floors = {case.key: case.running if case.held else case.kept for case in acting}
-    floors = {key: floor for key, floor in floors.items() if _cut(wanted[key], floor)}
+    # Where the demand is not known well enough, all that runs stays; else what was needed lately. Of all services, once
+    # one needs it: what another keeps may move this one's plan away from what it runs.
+    stay = {case.key: case.running if case.held else case.kept for case in acting}
+    floors: dict[ServiceKey, Mapping[str, int]] = {}
     beside: list[Usage] = []
-    if floors:
+    if any(_cut(wanted[key], floor) for key, floor in stay.items()):
+        floors = dict(stay)
         joint = together(floors, (), free.pool_prices)
-        growing = [case for case in acting if case.key in floors and _cut(case.running, case.target(_of(joint, case)))]
+        growing = [case for case in acting if _cut(case.running, case.target(_of(joint, case)))]
+        growing = [case for case in growing if _cut(wanted[case.key], floors[case.key])]
         if growing:
             floors |= {case.key: _both(wanted[case.key], floors[case.key]) for case in growing}
             joint = together(floors, (), free.pool_prices)
         short = [case for case in acting if _worse(_of(joint, case), _of(free, case))]
         vain = {case.key for case in growing if _cut(floors[case.key], case.target(_of(joint, case)))}
         before = dict(floors)
-        for case in [case for case in acting if case.key in before]:
+        for case in acting:
             if not case.held:
-                if case.key in vain or _meets(problems, case, short):
+                if case.key in vain or (_cut(wanted[case.key], case.kept) and _meets(problems, case, short)):
                     del floors[case.key]
             elif _broken(problems[case.key], floors[case.key]) or case in short:
                 # No room for both: then whatever grows best beside what stays.
@@ -124,6 +127,9 @@ def agree(snapshot: Snapshot) -> Agreement:
                 beside.append(_idle_usage(problems[case.key], case.running, wanted[case.key]))
         if floors != before:
             joint = together(floors, beside, free.pool_prices)
+        if beside and not _fits(acting, joint, problems, snapshot, fixed.values()):
+            floors, beside = {**floors, **{case.key: case.running for case in acting if case.held}}, []
+            joint = together(floors, (), free.pool_prices)
     problems |= {key: with_floor(problems[key], floor) for key, floor in floors.items()}
     kept = {case.key: case.kept for case in acting if case.key in floors and not case.held}
     return Agreement(snapshot, pools, profiles, cases, problems, wanted, kept, joint, fixed, tuple(beside), options)
@@ -151,6 +157,26 @@ def _idle_usage(problem: Problem, running: Mapping[str, int], wanted: Mapping[st
     """GPUs of the replicas that run beyond what is wanted."""
     idle = {name: max(0, count - wanted.get(name, 0)) for name, count in running.items()}
     return replace(usage_of(problem, idle), service=f"{problem.service}: beside its plan")
+
+
+def _fits(
+    acting: Sequence[Case],
+    joint: JointAllocation,
+    problems: Mapping[ServiceKey, Problem],
+    snapshot: Snapshot,
+    fixed: Iterable[Usage],
+) -> bool:
+    """Whether plans keep all limits with what must stay beside them."""
+    ledger = Ledger(snapshot.pools)
+    for usage in fixed:
+        ledger.take(usage)
+    for case in acting:
+        target = case.target(_of(joint, case))
+        counts = _both(target, case.running) if case.held else target
+        if _cut(target, counts) and _broken(problems[case.key], counts):
+            return False
+        ledger.take(usage_of(problems[case.key], counts))
+    return not ledger.exceeded()
 
 
 def _worse(now: Allocation, before: Allocation) -> bool:

@@ -65,10 +65,12 @@ def best_single_lately(past: Sequence[PastPlan], now_s: float, window_s: float) 
 def seen_long_enough(past: Sequence[PastPlan], now_s: float, window_s: float) -> bool:
     """Whether known demand reaches back over the whole window, without a hole of more than half of it.
 
-    An operator that has just started has seen too little to take anything away.
+    An operator that has just started has seen too little to take anything away. Cycles that take long are no hole:
+    where all periods are alike, they may be longer.
     """
     times = sorted(item.at_s for item in past if now_s - item.at_s <= window_s * 1.5)
     if not times or now_s - times[0] < window_s:
         return False
     gaps = [later - earlier for earlier, later in zip(times, [*times[1:], now_s], strict=True)]
-    return max(gaps) <= max(window_s / 2, 1.0)
+    regular_s = 1.5 * min(gaps[:-1]) if len(gaps) > 1 else 0.0  # the last one has only begun
+    return max(gaps) <= max(window_s / 2, 1.0, regular_s)
