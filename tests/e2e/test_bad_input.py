@@ -58,7 +58,7 @@ CASES = {
     ),
     "slo-nobody-meets": (
         service("slo-nobody-meets", slo={"timePerOutputTokenMs": 1}),
-        "Optimised", "TimePerOutputTokenAtBatch1", "spec.slo",
+        "Optimised", "TimePerOutputTokenAtBatch1", "timePerOutputTokenMs",
     ),
     "size-nobody-serves": (
         service(

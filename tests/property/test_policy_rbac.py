@@ -74,7 +74,7 @@ def real(request: Request) -> bool:
         return False
     if request.path:
         return request.path.startswith("/")
-    if request.verb == "deletecollection" or (request.verb == "create" and not request.subresource):
+    if request.verb == "deletecollection":
         return not request.name
     return bool(request.name) or request.verb not in ("get", "update", "patch", "delete")
 

@@ -148,8 +148,8 @@ def test_diff_tells_what_is_gained(files: Files) -> None:
     code, said = files.json("diff", after, before)
     assert (code, said["relation"]) == (1, "Wider")
     assert files.json("diff", before, before)[1]["relation"] == "Equivalent"
-    # A rule that matches nothing changes nothing: a create of whole objects has no name.
-    useless = "- {apiGroups: [''], resources: [services], resourceNames: [a], verbs: [create]}\n---"
+    # A rule that matches nothing changes nothing: a deletecollection has no name.
+    useless = "- {apiGroups: [''], resources: [services], resourceNames: [a], verbs: [deletecollection]}\n---"
     again = files.path("again.yaml", MANIFEST.replace("---", useless, 1))
     assert files.json("diff", before, again)[1]["relation"] == "Equivalent"
     iam = files.path("iam.json", '{"Version": "2012-10-17", "Statement": []}')
@@ -179,7 +179,15 @@ def test_bad_manifests_are_bad_input(files: Files, text: str, said: str) -> None
         ("floor:\n- {id: a, verbs: get, apiGroups: '', notResources: pods}", "notResources"),
         ("ceiling:\n- {id: a, verb: get}", "'verb' is no field"),
         ("ceiling:\n- {id: a, action: 's3:GetObject'}", "'action' is no field"),
-        ("ceiling:\n- {id: a, verbs: create, resources: pods, resourceNames: x}", "no request lies in it"),
+        ("ceiling:\n- {id: a, verbs: deletecollection, resources: pods, resourceNames: x}", "no request lies in it"),
+        ("ceiling:\n- {id: a, verbs: GET, resources: pods}", "lower case"),
+        ("ceiling:\n- {id: a, apiGroups: apps/v1, resources: deployments}", "without version"),
+        ("ceiling:\n- {id: a, resources: 'pods/*'}", "no wildcard"),
+        ("ceiling:\n- {id: a, resources: pods, namespaces: '*'}", "a star is a name here"),
+        ("ceiling:\n- {id: a, resources: pods, resourceNames: ['*']}", "a star is a name here"),
+        ("? [a]\n: b\n", "a key is no text"),
+        ("ceiling: !!timestamp foo\n", "it has a tag"),
+        ('ceiling:\n- {id: "\\ud800", resources: pods}', "half of a surrogate"),
         ("ceiling:\n- {id: a, verbs: [1]}", "is not a text"),
         ("ceiling:\n- {id: a, nonResourceURLs: /x, resources: pods}", "goes with verbs alone"),
         ("ceiling:\n- {id: a, verbs: get, notVerbs: list}", "does not go with verbs"),

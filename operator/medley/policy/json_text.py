@@ -68,3 +68,20 @@ def _plain(value: Any, path: str) -> Any:
 def _check_text(text: str, path: str) -> None:
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise UserError("holds half of a surrogate pair, which is no character", field=path)
+
+
+def check_texts(value: Any, path: str) -> None:
+    """Refuses texts in a plain value that hold half a character.
+
+    Raises:
+        UserError: one does.
+    """
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            check_texts(key, path)
+            check_texts(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            check_texts(inner, f"{path}[{number}]")
+    elif isinstance(value, str):
+        _check_text(value, path)

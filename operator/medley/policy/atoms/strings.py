@@ -127,7 +127,7 @@ def _another(witness: str, named: set[str], sets: int, classify: Classifier) -> 
 def _search(joint: Joint, sets: int, named: set[str]) -> str | None:
     """A text of the atom beyond those named, exactly: their texts join the automaton as a further set."""
     extra = 1 << max((pattern.sets.bit_length() for pattern in joint.patterns), default=0)
-    texts = tuple(Pattern(Glob((Text(text),)), extra) for text in sorted(named) if text)
+    texts = tuple(Pattern(Glob((Text(text),) if text else ()), extra) for text in sorted(named))
     for found, witness in Joint(joint.patterns + texts, joint.universe).atoms():
         if found == sets and witness not in named:
             return witness

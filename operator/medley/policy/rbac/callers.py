@@ -35,12 +35,16 @@ class Callers:
             for binding in roles.bindings
             for subject in binding.subjects
         ]
-        taken = {subject.name for subject, _ in subjects} | {caller.user.rpartition(":")[2] for caller in named}
-        self._fresh = _unlike("somebody", taken)
-        self._fresh_namespace = _unlike("somewhere", {subject.namespace or where for subject, where in subjects})
+        # Names that could be a part of another's, of users as of groups: nobody fresh may be one of them by chance.
+        texts = [subject.name for subject, _ in subjects] + [caller.user for caller in named]
+        texts += [group for caller in named for group in caller.groups]
+        parts = {part for text in texts for part in text.split(":")}
+        parts |= {subject.namespace or where for subject, where in subjects}
+        self._fresh = _unlike("somebody", parts)
+        self._fresh_namespace = _unlike("somewhere", parts)
         found = [user(self._fresh), user(ANONYMOUS), *named]
         for subject, namespace in subjects:
-            if subject.name != MASTERS:
+            if subject.kind is not SubjectKind.GROUP or subject.name != MASTERS:
                 found.append(self.least(subject, namespace))
         self.all = tuple(dict.fromkeys(found))
         self._texts = {caller: f"caller{number}" for number, caller in enumerate(self.all)}

@@ -165,8 +165,10 @@ class Narrowing:
         if grant.scope != EVERYWHERE:
             return
         namespaces = self._namespaces()
+        # Other objects: what the server wrote of the old one (uid, resourceVersion) is not theirs.
+        metadata = replace(binding.metadata, other=())
         added = [
-            Binding(Kind.ROLE_BINDING, replace(binding.metadata, namespace=name), binding.role, binding.subjects)
+            Binding(Kind.ROLE_BINDING, replace(metadata, namespace=name), binding.role, binding.subjects)
             for name in namespaces
         ]
         if added and not any(found.key in self._keys for found in added):

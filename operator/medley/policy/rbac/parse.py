@@ -32,6 +32,7 @@ from medley.policy.rbac.document import (
     Subject,
     SubjectKind,
 )
+from medley.policy.rbac.request import FIRST
 from medley.policy.rbac.warnings import binding_warnings, role_warnings
 from medley.policy.yaml_text import read_yaml_stream
 
@@ -104,6 +105,9 @@ def _other(value: Any, path: str) -> Other | None:
     metadata = value.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise UserError("is not an object", field=f"{path}.metadata")
+    if isinstance(value.get("items"), list):
+        # kubectl applies what lists hold, however deep: here it would not be looked at.
+        raise UserError("is a list inside", field=f"{path}.items", fix="Give its items one by one, or in one List")
     namespace, name = (str(metadata.get(key) or "") for key in ("namespace", "name"))
     _only_text_keys(value, path)
     return Other((f"{kind} ({version})", namespace, name), json.dumps(value, ensure_ascii=False))
@@ -231,7 +235,10 @@ def _subject(value: Any, kind: Kind, path: str) -> Subject:
         raise UserError("has no namespace", field=path, fix="Name that of the service account")
     if namespace and not account:
         raise UserError(f"a {found.value} lies in no namespace", field=f"{path}.namespace", fix="Leave it out")
-    return Subject(found, _text(value.get("name"), f"{path}.name"), namespace, group)
+    name = _text(value.get("name"), f"{path}.name")
+    if name == FIRST:
+        raise UserError(f"{FIRST} stands for the members of a group here", field=f"{path}.name", fix="Name another")
+    return Subject(found, name, namespace, group)
 
 
 def _metadata(value: Any, kind: Kind, path: str) -> Metadata:

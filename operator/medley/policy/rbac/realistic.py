@@ -93,7 +93,7 @@ def possible(request: Request) -> bool:
         scoped = request.resource in CLUSTER_SCOPED
         if scoped is bool(request.namespace) and request.resource != "namespaces":
             return False
-    if request.verb == "deletecollection" or (request.verb == "create" and not request.subresource):
+    if request.verb == "deletecollection":
         return not request.name
     return bool(request.name) or request.verb not in OBJECT_VERBS
 

@@ -20,10 +20,10 @@ from medley.policy.rbac.evaluate import Evaluator
 from medley.policy.rbac.narrowing import Narrowing, Plan
 from medley.policy.rbac.questions import Space, within
 from medley.policy.rbac.regions import Region
-from medley.policy.rbac.request import Caller, Request
+from medley.policy.rbac.request import FIRST, Caller, Request
 from medley.policy.rbac.roleset import RoleSet
 from medley.policy.rbac.samples import samples
-from medley.policy.rbac.spec import FIRST, Rule, Spec
+from medley.policy.rbac.spec import Rule, Spec
 from medley.policy.rbac.verify import RbacReport, Verification, Witness, verify
 from medley.policy.rbac.widening import Widening
 from medley.policy.repair.repair import Outcome
@@ -232,9 +232,11 @@ def reach(region: Region, space: Space) -> Formula:
 
 def has_all(caller: Caller, of: Caller | None) -> bool:
     """Whether a caller has what a binding to another gives."""
-    if of is None or caller.user == of.user:
+    if of is None:
         return True
-    return of.user == FIRST and set(of.groups) <= set(caller.groups)
+    if of.user != FIRST:
+        return caller.user == of.user
+    return set(of.groups) <= set(caller.groups)
 
 
 def _contradictions(spec: Spec, prover: Prover) -> Iterator[Contradiction]:

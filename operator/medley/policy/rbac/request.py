@@ -17,6 +17,10 @@ ACCOUNT_PREFIX = "system:serviceaccount:"
 ACCOUNTS = "system:serviceaccounts"
 
 
+FIRST = "(somebody)"
+"""The user who stands for the members of a group."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks: the name and the groups that authentication found."""
@@ -36,7 +40,8 @@ def service_account(namespace: str, name: str) -> Caller:
 
 def user(name: str, *groups: str) -> Caller:
     """A user who has authenticated, with the groups that come with the name."""
-    return Caller(name, tuple(dict.fromkeys((*groups, *_implied(name)))))
+    implied = () if UNAUTHENTICATED in groups else _implied(name)
+    return Caller(name, tuple(dict.fromkeys((*groups, *implied))))
 
 
 def _implied(name: str) -> tuple[str, ...]:

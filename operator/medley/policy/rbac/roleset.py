@@ -6,8 +6,8 @@ pkg/controller/clusterroleaggregation (aggregated rules).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from medley.policy.rbac.document import (
     ALL,
@@ -73,7 +73,10 @@ class RoleSet:
         """Whether the bindings are ours, for lack of any."""
         self.bindings: tuple[Binding, ...] = tuple(bindings) or tuple(_for_everybody(role) for role in roles)
         self.roles = {role.key: role for role in roles}
-        self.roles.setdefault(CLUSTER_ADMIN.key, CLUSTER_ADMIN)
+        # The API server brings this one back to what it is at each start, whatever a manifest says.
+        written = self.roles.get(CLUSTER_ADMIN.key)
+        admin = CLUSTER_ADMIN if written is None else replace(written, rules=written.rules + CLUSTER_ADMIN.rules)
+        self.roles[CLUSTER_ADMIN.key] = admin
         self._sources = {role.key: tuple(_sources(role, roles)) for role in self.roles.values()}
 
     def missing(self) -> list[Binding]:
@@ -102,24 +105,47 @@ Source = tuple[Role, int, PolicyRule]
 """A rule with the role and the position where it is written."""
 
 
-def _sources(role: Role, roles: Sequence[Role], above: frozenset[str] = frozenset()) -> Iterator[Source]:
-    """The rules that a role gives: its own, or those of the ClusterRoles that it selects.
+def _sources(role: Role, roles: Sequence[Role]) -> Iterator[Source]:
+    """The rules that a role gives: its own, or those of the ClusterRoles that it selects, directly or through others.
 
     A selected role that aggregates others itself passes those on. Where there is nothing to aggregate the controller
-    leaves what is written.
+    leaves what is written. Where roles select each other in a circle it depends on the order of events whose written
+    rules remain: then all of them count.
     """
-    found: dict[tuple[str, int], Source] = {}
-    if role.aggregation is not None:
-        above |= {role.metadata.name}
-        for other in roles:
-            if (
-                other.kind is Kind.CLUSTER_ROLE
-                and other.metadata.name not in above
-                and any(selector.matches(other.metadata.labels) for selector in role.aggregation)
-            ):
-                for source in _sources(other, roles, above):
-                    found.setdefault((source[0].metadata.name, source[1]), source)
-    yield from found.values() or ((role, index, rule) for index, rule in enumerate(role.rules))
+    clusters = {other.metadata.name: other for other in roles if other.kind is Kind.CLUSTER_ROLE}
+
+    def selected(one: Role) -> list[str]:
+        picks = one.aggregation or ()
+        others = [other for name, other in clusters.items() if name != one.metadata.name]
+        return [o.metadata.name for o in others if any(selector.matches(o.metadata.labels) for selector in picks)]
+
+    below: dict[str, list[str]] = {}
+    left = [role.metadata.name] if role.aggregation is not None else []
+    while left:
+        name = left.pop()
+        if name not in below:
+            below[name] = selected(role if name == role.metadata.name else clusters[name])
+            left += below[name]
+    found: list[Source] = []
+    for name in sorted(below):
+        other = role if name == role.metadata.name else clusters[name]
+        if _circular(name, below) or (name != role.metadata.name and not below[name]):
+            found += [(other, index, rule) for index, rule in enumerate(other.rules)]
+    yield from found or ((role, index, rule) for index, rule in enumerate(role.rules))
+
+
+def _circular(name: str, below: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a role comes back to itself."""
+    seen: set[str] = set()
+    left = list(below[name])
+    while left:
+        other = left.pop()
+        if other == name:
+            return True
+        if other not in seen:
+            seen.add(other)
+            left += below.get(other, ())
+    return False
 
 
 def applies_to(binding: Binding, caller: Caller) -> bool:

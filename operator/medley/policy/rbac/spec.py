@@ -30,9 +30,11 @@ from medley.model.errors import UserError
 from medley.policy.answers import Empty
 from medley.policy.atoms.product import find_values
 from medley.policy.json_text import read_json
+from medley.policy.rbac.document import PolicyRule
 from medley.policy.rbac.questions import Space
 from medley.policy.rbac.regions import Among, Region
-from medley.policy.rbac.request import MASTERS, Caller, service_account, user
+from medley.policy.rbac.request import FIRST, MASTERS, Caller, service_account, user
+from medley.policy.rbac.warnings import rule_warnings
 from medley.policy.spec.frame import rules_of
 from medley.policy.spec.spec import Rules, Side
 from medley.policy.yaml_text import read_yaml
@@ -48,8 +50,6 @@ FIELDS = {
 _NEGATED = {f"not{name[0].upper()}{name[1:]}": name for name in FIELDS}
 _OTHERS = ("id", "subject", "allOf", "source", "reason")
 _SUBJECTS = {"User": ("name", "groups"), "Group": ("name",), "ServiceAccount": ("name", "namespace")}
-FIRST = "(somebody)"
-"""The user who stands for the members of a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,9 @@ def rule_of(item: Any, side: Side, number: int, path: str) -> Rule:
         space = Space((), () if part.caller is None else (part.caller,))
         if isinstance(find_values(space.question(part.formula(space))), Empty):
             raise UserError(
-                "no request lies in it", field=path, fix="A create or deletecollection of whole objects has no name"
+                "no request lies in it",
+                field=path,
+                fix="A deletecollection has no name; a star in not… leaves none",
             )
     return Rule(texts["id"], side, parts, texts["source"], texts["reason"])
 
@@ -152,8 +154,25 @@ def _region(item: dict[str, Any], side: Side, path: str) -> Region:
         if negated is not None:
             field = next(key for key, name in _NEGATED.items() if name == negated)
             raise UserError("is for the ceiling alone", field=f"{path}.{field}", fix=f"Say which {negated} are meant")
+    for name, found in among.items():
+        _matchable(name, found.items, f"{path}.{name}")
     caller = _caller(item["subject"], f"{path}.subject") if "subject" in item else None
     return Region(**{FIELDS[name]: found for name, found in among.items()}, caller=caller)
+
+
+def _matchable(name: str, items: tuple[str, ...], path: str) -> None:
+    """Refuses words that match no request: a ceiling of them would hold whatever is given."""
+    empty: dict[str, tuple[str, ...]] = dict.fromkeys(FIELDS.values(), ())
+    field = {"names": "resource_names", "urls": "non_resource_urls"}
+    if name in ("namespaces", "resourceNames"):
+        if "*" in items:
+            raise UserError("a star is a name here, not all of them", field=path, fix="Leave the field out")
+        return
+    words = {field.get(key, key): items if FIELDS[name] == key else value for key, value in empty.items()}
+    words.pop("namespaces")
+    for warning in rule_warnings(PolicyRule(**words), path):
+        if "matches no" in warning:
+            raise UserError(warning.partition(": ")[2], field=path, fix="Write it as requests have it")
 
 
 def _texts(value: Any, path: str) -> tuple[str, ...]:

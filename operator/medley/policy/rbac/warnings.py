@@ -11,8 +11,6 @@ from collections.abc import Iterator
 
 from medley.policy.rbac.document import ALL, Binding, Kind, PolicyRule, Role
 
-_NAMELESS = ("create", "deletecollection")
-
 
 def role_warnings(role: Role, path: str) -> Iterator[str]:
     """Warnings about a role, each with its path."""
@@ -29,8 +27,10 @@ def rule_warnings(rule: PolicyRule, path: str) -> Iterator[str]:
     for number, verb in enumerate(rule.verbs):
         if verb != verb.lower():
             yield f"{path}.verbs[{number}]: {verb!r} matches no request: verbs are in lower case"
-        elif verb in _NAMELESS and rule.resource_names and any("/" not in name for name in rule.resources):
-            yield f"{path}.verbs[{number}]: {verb} of whole objects carries no name, so resourceNames never match it"
+        elif verb == "deletecollection" and rule.resource_names:
+            yield f"{path}.verbs[{number}]: {verb} carries no name, so resourceNames never match it"
+        elif verb == "create" and rule.resource_names and any("/" not in name for name in rule.resources):
+            yield f"{path}.verbs[{number}]: a create by POST carries no name; one by apply does, and is matched"
         elif verb in ("list", "watch") and rule.resource_names:
             yield f"{path}.verbs[{number}]: {verb} matches resourceNames only with a metadata.name field selector"
     for number, resource in enumerate(rule.resources):

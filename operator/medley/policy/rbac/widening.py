@@ -21,9 +21,8 @@ from medley.policy.rbac.edits import Edit, EditKind, entries_of
 from medley.policy.rbac.localise import FIELDS, elements_on
 from medley.policy.rbac.narrowing import Plan, add_object, free_name
 from medley.policy.rbac.regions import Among, Region
-from medley.policy.rbac.request import ACCOUNT_PREFIX, ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, Caller
+from medley.policy.rbac.request import ACCOUNT_PREFIX, ANONYMOUS, AUTHENTICATED, FIRST, UNAUTHENTICATED, Caller
 from medley.policy.rbac.roleset import EVERYWHERE, RoleSet, applies_to
-from medley.policy.rbac.spec import FIRST
 from medley.policy.rbac.verify import Witness
 
 
