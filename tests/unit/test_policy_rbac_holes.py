@@ -26,8 +26,9 @@ def role(name: str, *rules: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def bound(role_name: str, kind: str = "User", name: str = "eve") -> dict[str, Any]:
     subject = {"kind": kind, "name": name, "apiGroup": API}
+    called = f"{role_name}-{kind}-{name}".replace(":", "-").strip("()")
     return {
-        "apiVersion": f"{API}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": f"{role_name}-{kind}-{name}".replace(":", "-").strip("()")},
+        "apiVersion": f"{API}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": called},
         "roleRef": {"apiGroup": API, "kind": "ClusterRole", "name": role_name}, "subjects": [subject],
     }  # fmt: skip
 
