@@ -133,7 +133,7 @@ class Chart(Values):
     prometheus: Prometheus = Prometheus()
     planning: Planning = Planning()
     namespaces: list[Annotated[str, Field(min_length=1, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]] = Field(
-        [], description="Which Medley looks after; empty: all."
+        [], description="Which Medley looks after; empty: all.", json_schema_extra={"uniqueItems": True}
     )
     scale_targets: list[ScaleTarget] = Field([], description="What spec.provider.scale of the GPUPools may name.")
     crds: Crds = Crds()

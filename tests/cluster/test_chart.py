@@ -214,6 +214,7 @@ WRONG = (
     ("crds.keep=perhaps", "crds/keep"),
     ("namespaces=serving", "namespaces"),
     ("namespaces={Not_A_Name}", "namespaces/0"),
+    ("namespaces={serving,serving}", "namespaces"),
     ("serviceAccount.name=Not_A_Name", "serviceAccount/name"),
     ("lease.name=a.b", "lease/name"),
     ("podMonitor.interval=often", "podMonitor/interval"),

@@ -75,6 +75,15 @@ def test_nodes_are_given_back_in_steps(api: ClusterApi, pool: Pool) -> None:
     assert wanted(api, pool) == 0
 
 
+def test_where_nodes_may_only_be_added_none_is_taken_away(api: ClusterApi, pool: Pool) -> None:
+    provider = ScaleProvider(api)
+    provider.set_nodes(pool, 2, Claim.ACTING)
+    assert provider.set_nodes(pool, 1, Claim.GROWING) is None
+    assert wanted(api, pool) == 2
+    assert provider.set_nodes(pool, 3, Claim.GROWING) == 2
+    assert wanted(api, pool) == 3
+
+
 def test_a_number_that_is_there_already_is_not_written(api: ClusterApi, pool: Pool) -> None:
     provider = ScaleProvider(api)
     provider.set_nodes(pool, 2, Claim.ACTING)

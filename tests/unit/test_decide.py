@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from medley.allocation.problem import Outcome
 from medley.api.convert import Resources, parse
 from medley.cycle.decide import decide
-from medley.cycle.decision import ServiceDecision, Truth
+from medley.cycle.decision import Claim, ServiceDecision, Truth
 from medley.cycle.snapshot import ServiceState, Settings, Snapshot
 from medley.model.objects import Mode, RoutingMode, Slo, StaticPoint, VariantSpec
 from medley.model.samples import HistogramRate, ServiceSamples
@@ -157,6 +157,17 @@ def test_pods_of_a_service_that_cannot_be_read_keep_their_nodes(chat: Resources)
     nodes = {pool.pool: pool.nodes for pool in decide(replace(snap, states=(*snap.states, gone))).pools}
     assert nodes["h100"] == 2
     assert nodes["l4"] >= 7
+
+
+def test_replicas_of_an_unknown_pool_keep_all_nodes_and_hinder_no_growth(chat: Resources) -> None:
+    snap = snapshot(chat, running={"l4": 2}, samples=whole(chat, {"l4": 2}, 0.5), past_rps=0.5)
+    claims = {pool.pool: pool.claim for pool in decide(snap).pools}
+    assert claims["l4"] is Claim.ACTING
+    stray = ServiceState(replace(chat.services[0].key, name="gone"), (VariantState("old", 1, 1, 1, "no-such-pool"),))
+    decision = decide(replace(snap, states=(*snap.states, stray)))
+    nodes = {pool.pool: (pool.nodes, pool.claim) for pool in decision.pools}
+    assert nodes["l4"] == (2, Claim.GROWING)
+    assert Claim.ACTING not in {claim for _, claim in nodes.values()}
 
 
 def test_a_confirmed_zero_is_followed_only_after_the_window(chat: Resources) -> None:

@@ -92,11 +92,13 @@ class Claim(StrEnum):
     """By what right a pool's scale target is written.
 
     ACTING: a service in Auto uses the pool. IF_OURS: no service lists it any more; only nodes that Medley itself asked
-    for are given back. A pool that is only watched is not written at all.
+    for are given back. GROWING: a service in Auto uses the pool, and somewhere are replicas of which nobody knows the
+    pool: nodes may be added and none taken away. A pool that is only watched is not written at all.
     """
 
     ACTING = "Acting"
     IF_OURS = "IfOurs"
+    GROWING = "Growing"
 
 
 @dataclass(frozen=True, slots=True)

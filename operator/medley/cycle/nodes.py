@@ -36,14 +36,13 @@ def pool_decisions(
             name = left.pool if left.pool in pools else ""
             gpus[name] = gpus.get(name, 0) + max(left.desired, left.present) * left.gpus
     unreadable = any(error.object.startswith("LLMService/") for error in snapshot.errors)
-    if gpus.get(""):
-        # Replicas of which nobody knows where they run: no pool may lose a node.
-        return
+    # Of some replicas nobody knows where they run: then no pool may lose a node.
+    stray = bool(gpus.get(""))
     for pool in sorted(pools.values(), key=lambda pool: pool.name):
         if pool.scale is None or (pool.name in listed and pool.name not in acting):
             continue
         nodes = math.ceil(gpus.get(pool.name, 0) / pool.gpus_per_node)
-        claim = Claim.ACTING if pool.name in acting else Claim.IF_OURS
-        if claim is Claim.IF_OURS and unreadable:
+        claim = (Claim.GROWING if stray else Claim.ACTING) if pool.name in acting else Claim.IF_OURS
+        if claim is Claim.IF_OURS and (stray or unreadable):
             continue  # a service that cannot be read may list the pool
         yield PoolDecision(pool.name, nodes if pool.max_nodes is None else min(nodes, pool.max_nodes), claim)

@@ -42,7 +42,7 @@ class ScaleProvider:
             UserError, TransientError: as `nodes`.
         """
         before = self.nodes(pool)
-        if before == nodes:
+        if before == nodes or (claim is Claim.GROWING and nodes < before):
             return None
         asked = self._asked(pool)
         if claim is Claim.IF_OURS and before not in asked:
