@@ -78,8 +78,11 @@ class ClusterApi:
                 config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
             else:
                 config.load_kube_config(config_file=str(kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
-            # The transport's own retries would send a write long after it was decided, and after another may lead.
-            settings.retries = False
+            # A server that is busy says when to read again. Writes are never sent again by the transport: they could go
+            # out long after they were decided, and after another may lead.
+            settings.retries = urllib3.Retry(
+                total=3, connect=0, read=0, other=0, allowed_methods={"GET"}, raise_on_status=False
+            )
             self._client = ApiClient(settings)
         except config.ConfigException as error:
             fix = "Name a kubeconfig with a current context, or run in a pod with a ServiceAccount token"
