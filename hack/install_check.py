@@ -58,14 +58,14 @@ def wait(predicate: Callable[[], object], what: str, timeout_s: float = 60.0) ->
         time.sleep(0.1)
 
 
-def example() -> list[dict[str, Any]]:
-    """The example in Auto with a static workload, and pools that nobody need scale."""
+def example(namespace: str = SERVICES) -> list[dict[str, Any]]:
+    """The example in Auto with a static workload, in a namespace, and pools that nobody need scale."""
     manifests = [item for item in yaml.safe_load_all((ROOT / "examples" / "chat.yaml").read_text()) if item]
     for manifest in manifests:
         if manifest["kind"] == "GPUPool":
             manifest["spec"]["provider"] = {"external": {}}
         if manifest["kind"] == "LLMService":
-            manifest["metadata"]["namespace"] = SERVICES
+            manifest["metadata"]["namespace"] = namespace
             points = [{"inputTokens": 500, "outputTokens": 150, "requestsPerSecond": 4}]
             manifest["spec"] |= {"mode": "Auto", "workload": {"static": {"points": points}}}
     return manifests

@@ -33,7 +33,7 @@ def snapshot(
 ) -> Snapshot:
     service = replace(chat.services[0], mode=mode)
     names = tuple(f"{variant}-{n}" for variant, count in running.items() for n in range(count))
-    past = () if past_rps is None else tuple(PastPlan(NOW - t, past_rps) for t in range(100, 0, -5))
+    past = () if past_rps is None else tuple(PastPlan(NOW - t) for t in range(100, 0, -5))
     state = ServiceState(
         service.key, tuple(VariantState(name, count, count, count, name) for name, count in running.items()),
         tuple(ReadyReplica(name) for name in names),

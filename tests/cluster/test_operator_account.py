@@ -28,9 +28,6 @@ class Answering:
     def fault(self) -> str:
         return ""
 
-    def sample(self, *_: object) -> None:
-        raise NotImplementedError
-
 
 def account(
     control_plane: ControlPlane, api: ClusterApi, namespace: str, tmp_path: Path, rights: tuple[Right, ...]

@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 import yaml
+from install_check import example
 
-from medley.actuation.cluster_api import ApiError, ClusterApi
+from medley.actuation.cluster_api import ClusterApi
 from medley.api.crds import KINDS
+from medley.lab.scene import apply
 from medley.lab.tools import Tool, ensure
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(1200)]
@@ -118,24 +120,8 @@ def test_it_installs_under_the_restricted_standard_and_gets_ready(
 
 
 def test_a_service_is_scaled(api: ClusterApi) -> None:
-    for manifest in yaml.safe_load_all((ROOT / "examples" / "chat.yaml").read_text()):
-        if manifest["kind"] == "LLMService":
-            manifest["metadata"]["namespace"] = SERVICES
-            manifest["spec"]["mode"] = "Auto"
-            manifest["spec"]["workload"] = {
-                "static": {"points": [{"inputTokens": 500, "outputTokens": 150, "requestsPerSecond": 4}]}
-            }
-            path = f"/apis/medley.dev/v1alpha1/namespaces/{SERVICES}/llmservices"
-        else:
-            plural = next(kind.plural for kind in KINDS if kind.kind == manifest["kind"])
-            path = f"/apis/medley.dev/v1alpha1/{plural}"
-            if manifest["kind"] == "GPUPool":
-                manifest["spec"]["provider"] = {"external": {}}
-        try:
-            api.create(path, manifest)
-        except ApiError as error:
-            if error.status != 409:
-                raise
+    for manifest in example(SERVICES):
+        apply(api, manifest)
     eventually(lambda: sum(count for count, _ in deployments(api).values()) >= 2, "its Deployments")
 
 

@@ -177,7 +177,7 @@ def test_a_confirmed_zero_is_followed_only_after_the_window(chat: Resources) -> 
     snap = snapshot(chat, running=running, samples=whole(chat, running, 0.0), past_rps=0.0)
 
     def idle_for(seconds: float) -> ServiceDecision:
-        past = (*snap.states[0].past, PastPlan(NOW - seconds, 25.0, busy.wanted))
+        past = (*snap.states[0].past, PastPlan(NOW - seconds, busy.wanted))
         return only(replace(snap, states=(replace(snap.states[0], past=past),)))
 
     soon = idle_for(WINDOW - 1)
@@ -197,14 +197,14 @@ def test_the_single_type_to_compare_with_keeps_what_it_needed_too(chat: Resource
     assert now == only(snap).allocation.best_single_cost_per_hour  # type: ignore[union-attr]
     (state,) = snap.states
     for age_s, expected in ((WINDOW - 1, 20.0), (WINDOW + 1, now)):
-        past = (*state.past, PastPlan(NOW - age_s, 9.0, (), best_single_per_hour=20.0))
+        past = (*state.past, PastPlan(NOW - age_s, best_single_per_hour=20.0))
         assert only(replace(snap, states=(replace(state, past=past),))).best_single_per_hour == expected
 
 
 def kept_by(snap: Snapshot, **wanted: int) -> Snapshot:
     """As if a plan of a moment ago had asked for these."""
     (state,) = snap.states
-    past = (*state.past, PastPlan(NOW - 1, 1.0, tuple(wanted.items())))
+    past = (*state.past, PastPlan(NOW - 1, tuple(wanted.items())))
     return replace(snap, states=(replace(state, past=past),))
 
 

@@ -126,7 +126,7 @@ def test_what_a_plan_needed_stays_for_the_window_and_no_longer() -> None:
 
 
 def test_what_stays_is_of_one_plan_not_of_all_together() -> None:
-    past = [PastPlan(t, 1.0, wanted) for t, wanted in ((1, (("a", 4),)), (2, (("b", 3),)), (3, (("a", 1), ("b", 1))))]
+    past = [PastPlan(t, wanted) for t, wanted in ((1, (("a", 4),)), (2, (("b", 3),)), (3, (("a", 1), ("b", 1))))]
     running = {"a": 4, "b": 3, "c": 2}
     assert kept(past, running, {"a": 1.0, "b": 1.0, "c": 1.0}, 10.0, 60.0) == {"a": 4, "b": 0, "c": 0}
     assert kept(past, running, {"a": 1.0, "b": 2.0, "c": 1.0}, 10.0, 60.0) == {"a": 0, "b": 3, "c": 0}
@@ -141,7 +141,7 @@ def test_what_stays_is_of_one_plan_not_of_all_together() -> None:
 def test_what_stays_runs_and_was_wanted_by_one_plan_of_the_window(
     plans: list[tuple[float, dict[str, int]]], running: dict[str, int], price: float, window_s: float
 ) -> None:
-    past = [PastPlan(at_s, 1.0, tuple(wanted.items())) for at_s, wanted in plans]
+    past = [PastPlan(at_s, tuple(wanted.items())) for at_s, wanted in plans]
     prices = {"a": 1.0, "b": price}
     stay = kept(past, running, prices, 100.0, window_s)
     recent = [wanted for at_s, wanted in plans if 100.0 - at_s <= window_s]
@@ -158,7 +158,7 @@ def test_only_known_demand_is_remembered_and_a_service_that_is_gone_is_not() -> 
     assert memory.last_known(KEY) is None
     memory.remember(remembered(Workload(Knowledge.ZERO), a=1), 1.0)
     memory.remember(remembered(known(2.0), a=3), 50.0)
-    assert memory.past(KEY) == (PastPlan(1.0, 0.0, (("a", 1),)), PastPlan(50.0, 2.0, (("a", 3),)))
+    assert memory.past(KEY) == (PastPlan(1.0, (("a", 1),)), PastPlan(50.0, (("a", 3),)))
     assert memory.last_known(KEY) == known(2.0)
     memory.remember(remembered(known(3.0), a=4), 120.0)
     assert [plan.at_s for plan in memory.past(KEY)] == [50.0, 120.0]
@@ -168,7 +168,7 @@ def test_only_known_demand_is_remembered_and_a_service_that_is_gone_is_not() -> 
 
 def test_what_has_not_been_seen_for_a_whole_window_is_not_enough_to_shrink() -> None:
     def seen(*times: float) -> bool:
-        return seen_long_enough([PastPlan(t, 1.0) for t in times], 100.0, 60.0)
+        return seen_long_enough([PastPlan(t) for t in times], 100.0, 60.0)
 
     assert not seen()
     assert not seen(95.0)

@@ -100,7 +100,7 @@ def full() -> Snapshot:
                 (VariantState("x", 3, 2, 4, "x"),),
                 (ReadyReplica("x-0", "x", 12.5), ReadyReplica("x-1")),
                 RoutingMode.INPUT_RANGE,
-                (PastPlan(1.5, 0.0), PastPlan(2.5, 3.25, (("x", 2),))),
+                (PastPlan(1.5), PastPlan(2.5, (("x", 2),), 3.25)),
                 workload,
             ),
         ),

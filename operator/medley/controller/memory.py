@@ -46,7 +46,7 @@ class Memory:
             past = self._past.setdefault(service.key, deque())
             allocation = service.allocation
             single = (allocation.best_single_cost_per_hour if allocation else None) or 0.0
-            past.append(PastPlan(at_s, workload.rate_rps, service.wanted, single))
+            past.append(PastPlan(at_s, service.wanted, single))
             while past and at_s - past[0].at_s > self._keep_s:
                 past.popleft()
             if workload.buckets:

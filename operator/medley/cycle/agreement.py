@@ -14,6 +14,7 @@ from medley.allocation.problem import Allocation, Outcome, Problem
 from medley.cycle.case import Case, cases_of
 from medley.cycle.snapshot import Snapshot
 from medley.model.objects import CapacityType, Pool, ServiceKey
+from medley.planning.stabilisation import larger
 from medley.profiles.profile import Profile, ProfileKey
 
 PoolPrices = tuple[tuple[str, CapacityType, float], ...]
@@ -98,7 +99,7 @@ def agree(snapshot: Snapshot) -> Agreement:
         )
 
     joint = free = together({}, (), snapshot.pool_prices)
-    wanted = {case.key: case.target(_of(free, case)) for case in acting}
+    wanted = {case.key: case.target(plan) for case, plan in _plans(acting, free)}
     # Where the demand is not known well enough, all that runs stays; else what was needed lately. Of all services, once
     # one needs it: what another keeps may move this one's plan away from what it runs.
     stay = {case.key: case.running if case.held else case.kept for case in acting}
@@ -107,13 +108,17 @@ def agree(snapshot: Snapshot) -> Agreement:
     if any(_cut(wanted[key], floor) for key, floor in stay.items()):
         floors = dict(stay)
         joint = together(floors, (), free.pool_prices)
-        growing = [case for case in acting if _cut(case.running, case.target(_of(joint, case)))]
-        growing = [case for case in growing if _cut(wanted[case.key], floors[case.key])]
+        growing = [
+            case
+            for case, plan in _plans(acting, joint)
+            if _cut(wanted[case.key], floors[case.key]) and _cut(case.running, case.target(plan))
+        ]
         if growing:
-            floors |= {case.key: _both(wanted[case.key], floors[case.key]) for case in growing}
+            floors |= {case.key: larger(wanted[case.key], floors[case.key]) for case in growing}
             joint = together(floors, (), free.pool_prices)
-        short = [case for case in acting if _worse(_of(joint, case), _of(free, case))]
-        vain = {case.key for case in growing if _cut(floors[case.key], case.target(_of(joint, case)))}
+        best = dict(free.allocations)
+        short = [case for case, plan in _plans(acting, joint) if _worse(plan, best[str(case.key)])]
+        vain = {case.key for case, plan in _plans(growing, joint) if _cut(floors[case.key], case.target(plan))}
         before = dict(floors)
         for case in acting:
             if not case.held:
@@ -135,17 +140,15 @@ def agree(snapshot: Snapshot) -> Agreement:
     return Agreement(snapshot, pools, profiles, cases, problems, wanted, kept, joint, fixed, tuple(beside), options)
 
 
-def _of(joint: JointAllocation, case: Case) -> Allocation:
-    return dict(joint.allocations)[str(case.key)]
+def _plans(cases: Iterable[Case], joint: JointAllocation) -> list[tuple[Case, Allocation]]:
+    """Cases with their plans."""
+    plans = dict(joint.allocations)
+    return [(case, plans[str(case.key)]) for case in cases]
 
 
 def _cut(counts: Mapping[str, int], floor: Mapping[str, int]) -> bool:
     """Whether there is less of something than a floor says."""
     return any(counts.get(name, 0) < count for name, count in floor.items())
-
-
-def _both(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    return {name: max(one.get(name, 0), other.get(name, 0)) for name in {*one, *other}}
 
 
 def _broken(problem: Problem, counts: Mapping[str, int]) -> bool:
@@ -170,9 +173,9 @@ def _fits(
     ledger = Ledger(snapshot.pools)
     for usage in fixed:
         ledger.take(usage)
-    for case in acting:
-        target = case.target(_of(joint, case))
-        counts = _both(target, case.running) if case.held else target
+    for case, plan in _plans(acting, joint):
+        target = case.target(plan)
+        counts = larger(target, case.running) if case.held else target
         if _cut(target, counts) and _broken(problems[case.key], counts):
             return False
         ledger.take(usage_of(problems[case.key], counts))

@@ -15,7 +15,7 @@ from medley.model.objects import Mode, Pool, RoutingMode, Service, ServiceKey
 from medley.model.samples import ServiceSamples
 from medley.model.workload import Knowledge, Workload
 from medley.planning.demand import demand_factor
-from medley.planning.stabilisation import best_single_lately, kept, seen_long_enough
+from medley.planning.stabilisation import best_single_lately, kept, larger, seen_long_enough
 from medley.profiles.profile import Profile, ProfileKey
 from medley.workload.estimate import COMPLETE, estimate
 from medley.workload.known import from_points
@@ -71,7 +71,7 @@ class Case:
         target = dict(allocation.replicas)
         if allocation.outcome is Outcome.BEST_EFFORT and self.assembled is not None:
             # Demand that cannot be met is no reason to take away what serves a part of it, if limits allow that.
-            both = {name: max(target.get(name, 0), running.get(name, 0)) for name in {*target, *running}}
+            both = larger(target, running)
             if not limits_broken(self.assembled.problem, both):
                 target = both
         return {**dict.fromkeys(running, 0), **target}

@@ -16,6 +16,7 @@ from medley.cycle.nodes import pool_decisions
 from medley.cycle.snapshot import Snapshot
 from medley.cycle.steering import routing_shares
 from medley.model.objects import Mode, Pool, Service, ServiceKey
+from medley.planning.stabilisation import larger
 from medley.planning.steps import Step, VariantState, next_step
 
 
@@ -53,7 +54,7 @@ def _decided(case: Case, joint: JointAllocation, agreed: Agreement) -> ServiceDe
     wanted = dict(agreed.wanted.get(case.key, target))
     stays = _stays(case, wanted, agreed)
     if case.held:
-        target = {name: max(target.get(name, 0), case.running.get(name, 0)) for name in {*target, *case.running}}
+        target = larger(target, case.running)
     # A watched service is reported as it is; its plan stands beside.
     step = next_step(problem, target, current) if case.service.mode is Mode.AUTO else Step(tuple(case.running.items()))
     desired = dict(step.replicas)

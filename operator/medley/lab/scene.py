@@ -21,7 +21,7 @@ from typing import Any
 
 from medley.actuation.cluster_api import ClusterApi, PatchType
 from medley.actuation.rights import RIGHTS, lease_creation_rights, lease_rights, scale_rights
-from medley.allocation.assemble import variant_name
+from medley.allocation.assemble import profile_key, variant_name
 from medley.api.convert import parse
 from medley.api.crds import KINDS, crd
 from medley.api.manifests import read_manifests
@@ -36,7 +36,6 @@ from medley.lab.processes import SupervisedProcess
 from medley.lab.prometheus import PrometheusServer
 from medley.model.errors import TransientError
 from medley.model.objects import API_VERSION, Pool, ServiceKey
-from medley.profiles.profile import ProfileKey
 from medley.profiles.step import StepModel
 
 Json = dict[str, Any]
@@ -168,12 +167,7 @@ class Scene:
         for service in self.resources.services:
             for spec in service.variants:
                 pool = pools.get(spec.pool)
-                key = (
-                    ProfileKey(service.model_name, pool.gpu, spec.tensor_parallel_size, flags=spec.flags)
-                    if pool
-                    else None
-                )
-                model = profiles.get(key) if key else None
+                model = profiles.get(profile_key(service, spec, pool.gpu)) if pool else None
                 if pool is None or not isinstance(model, StepModel):
                     continue
                 for offering in pool.offerings:

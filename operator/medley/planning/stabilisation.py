@@ -17,13 +17,11 @@ class PastPlan:
 
     Attributes:
         at_s: unix time.
-        rate_rps: the total rate then.
         wanted: replicas by variant that the plan for it asked for, kept ones not counted.
         best_single_per_hour: cost of the cheapest single GPU type then, $; 0 if none could carry it.
     """
 
     at_s: float
-    rate_rps: float
     wanted: tuple[tuple[str, int], ...] = ()
     best_single_per_hour: float = 0.0
 
@@ -52,6 +50,11 @@ def kept(
             if worth >= dearest:
                 most, dearest = stay, worth
     return most
+
+
+def larger(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    """The larger count of each name."""
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in {*one, *other}}
 
 
 def best_single_lately(past: Sequence[PastPlan], now_s: float, window_s: float) -> float:

@@ -62,6 +62,16 @@ class PolicyRule:
     non_resource_urls: tuple[str, ...] = ()
 
 
+RULE_FIELDS = {
+    "verbs": "verbs",
+    "apiGroups": "api_groups",
+    "resources": "resources",
+    "resourceNames": "resource_names",
+    "nonResourceURLs": "non_resource_urls",
+}
+"""Fields of a rule as written, and what they are called here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """One entry of a selector's matchExpressions."""

@@ -8,8 +8,7 @@ from enum import Enum
 from typing import Any
 
 from medley.model.errors import UserError
-from medley.policy.rbac.document import Binding, Manifest, Other, PolicyRule, Role, Subject
-from medley.policy.rbac.localise import FIELDS
+from medley.policy.rbac.document import RULE_FIELDS, Binding, Manifest, Other, PolicyRule, Role, Subject
 from medley.policy.rbac.render import object_value, rule_value, subject_value
 
 
@@ -120,13 +119,13 @@ def _without(rule: PolicyRule, edit: Edit, path: str) -> PolicyRule:
 
 def entries_of(rule: PolicyRule, field: str) -> tuple[str, ...]:
     """The entries of a field, named as in a manifest."""
-    found: tuple[str, ...] = getattr(rule, FIELDS[field])
+    found: tuple[str, ...] = getattr(rule, RULE_FIELDS[field])
     return found
 
 
 def with_entries(rule: PolicyRule, field: str, entries: tuple[str, ...]) -> PolicyRule:
     """The rule with these entries in a field, named as in a manifest."""
-    changed: dict[str, Any] = {FIELDS[field]: entries}
+    changed: dict[str, Any] = {RULE_FIELDS[field]: entries}
     return replace(rule, **changed)
 
 

@@ -18,15 +18,6 @@ from medley.policy.rbac.roleset import EVERYWHERE, Grant, RoleSet, subject_is
 from medley.policy.rbac.verify import Witness
 from medley.policy.spec.spec import Side
 
-FIELDS = {
-    "verbs": "verbs",
-    "apiGroups": "api_groups",
-    "resources": "resources",
-    "resourceNames": "resource_names",
-    "nonResourceURLs": "non_resource_urls",
-}
-"""Fields of a rule, and what they are called here."""
-
 
 @dataclass(frozen=True, slots=True)
 class Blame:

@@ -17,6 +17,7 @@ from medley.policy.json_text import read_json
 from medley.policy.rbac.document import (
     API_GROUP,
     API_VERSION,
+    RULE_FIELDS,
     Binding,
     Form,
     Kind,
@@ -41,13 +42,6 @@ _OTHER_METADATA = (
     "generateName", "selfLink", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp",
     "deletionGracePeriodSeconds", "ownerReferences", "finalizers", "managedFields",
 )  # fmt: skip
-_RULE_FIELDS = {
-    "verbs": "verbs",
-    "apiGroups": "api_groups",
-    "resources": "resources",
-    "resourceNames": "resource_names",
-    "nonResourceURLs": "non_resource_urls",
-}
 
 
 def parse_manifest(text: str, name: str = "manifest") -> Manifest:
@@ -143,8 +137,8 @@ def object_of(value: Any, path: str = "$") -> Role | Binding:
 
 def rule_of(value: Any, path: str = "rule", *, namespaced: bool = False) -> PolicyRule:
     """One rule from its value."""
-    _keys(value, path, tuple(_RULE_FIELDS))
-    lists = {field: _texts(value.get(name), f"{path}.{name}") for name, field in _RULE_FIELDS.items()}
+    _keys(value, path, tuple(RULE_FIELDS))
+    lists = {field: _texts(value.get(name), f"{path}.{name}") for name, field in RULE_FIELDS.items()}
     rule = PolicyRule(**lists)
     if not rule.verbs:
         raise UserError("has no verb", field=f"{path}.verbs", fix="Name at least one")

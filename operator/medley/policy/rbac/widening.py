@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from medley.policy.rbac.document import (
     API_GROUP,
+    RULE_FIELDS,
     Binding,
     Kind,
     Manifest,
@@ -18,7 +19,7 @@ from medley.policy.rbac.document import (
     SubjectKind,
 )
 from medley.policy.rbac.edits import Edit, EditKind, entries_of
-from medley.policy.rbac.localise import FIELDS, elements_on
+from medley.policy.rbac.localise import elements_on
 from medley.policy.rbac.narrowing import Plan, add_object, free_name
 from medley.policy.rbac.regions import Among, Region
 from medley.policy.rbac.request import ACCOUNT_PREFIX, ANONYMOUS, AUTHENTICATED, FIRST, UNAUTHENTICATED, Caller
@@ -63,7 +64,7 @@ class Widening:
             if bool(grant.rule.non_resource_urls) is not bool(wanted.non_resource_urls):
                 continue
             missing = [found.name for found in elements_on(grant, witness.request) if not found.matches]
-            if len(missing) == 1 and missing[0] in FIELDS and grant.role.key in self._objects:
+            if len(missing) == 1 and missing[0] in RULE_FIELDS and grant.role.key in self._objects:
                 entries = entries_of(wanted, missing[0])
                 fresh = tuple(entry for entry in entries if entry not in entries_of(grant.rule, missing[0]))
                 if fresh:
