@@ -89,8 +89,10 @@ def test_services_elsewhere_are_left_alone(world: World) -> None:
     world.cycles(2)
     assert world.status(elsewhere) == {}
     assert not world.scene.api.items(f"/apis/apps/v1/namespaces/{other}/deployments")
+    # A refused call is an error or a warning with the API server's "forbidden" in it; a bare 403 may
+    # be the milliseconds of a time stamp.
     assert "no right" not in world.scene.operator_log
-    assert "403" not in world.scene.operator_log
+    assert "forbidden" not in world.scene.operator_log.lower()
 
 
 def test_one_that_is_asked_to_end_is_followed_at_once(world: World) -> None:
