@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from medley.cli.main import main
-from medley.cli.policy_input import read_ceiling, shipped_ceilings
+from medley.cli.policy_input import read_ceiling
 from medley.policy.catalogue import catalogue
+from medley.policy.ceilings import shipped_ceilings
 from medley.policy.spec.spec import Rule
 
 NAMES = ("aws-credentials", "aws-escalation", "aws-exfiltration")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medley.cli.policy_input import add_common, prover_of, read_any
-from medley.cli.policy_output import request_object, request_text
+from medley.cli.policy_output import request_object
 from medley.cli.policy_rbac import diff_manifests
 from medley.cli.policy_relation import print_relation, relation_of
 from medley.model.errors import UserError
@@ -21,6 +21,7 @@ from medley.policy.prove import Outcome, Proved, Refuted
 from medley.policy.rbac.document import Manifest
 from medley.policy.realistic import realistic
 from medley.policy.verify import within
+from medley.policy.words import request_text
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

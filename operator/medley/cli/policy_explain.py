@@ -6,7 +6,7 @@ import argparse
 import json
 
 from medley.cli.policy_input import add_document, policies_of, read_any
-from medley.cli.policy_output import document_at, request_object, request_text, statement_object, statement_text
+from medley.cli.policy_output import request_object, statement_object
 from medley.cli.policy_rbac import explain_manifest
 from medley.model.errors import UserError
 from medley.policy.iam.evaluate import Evaluator, StatementRef
@@ -14,6 +14,7 @@ from medley.policy.iam.policyset import Layer
 from medley.policy.iam.request import Request, request
 from medley.policy.localise import elements_on
 from medley.policy.rbac.document import Manifest
+from medley.policy.words import document_at, request_text, statement_text
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -6,10 +6,10 @@ import argparse
 import json
 import re
 import sys
-from importlib import resources
 from pathlib import Path
 
 from medley.model.errors import UserError
+from medley.policy.ceilings import shipped_ceilings
 from medley.policy.iam.document import Document, DocumentKind
 from medley.policy.iam.parse import parse_document
 from medley.policy.iam.policyset import PolicySet, Relation, alone
@@ -156,17 +156,6 @@ def ceiling_text(name: str) -> str:
         known = ", ".join(sorted(shipped)) or "none"
         raise UserError(f"{name!r} is neither shipped nor a file", field="--ceiling", fix=f"Shipped: {known}")
     return read_text(Path(name))
-
-
-def shipped_ceilings() -> dict[str, str]:
-    """Text of the shipped ceilings by name: `policies/ceilings/*.yaml` of the package, or of the source tree."""
-    packaged = resources.files("medley") / "policies" / "ceilings"
-    source = Path(__file__).parents[3] / "policies" / "ceilings"
-    folder = packaged if packaged.is_dir() else source
-    if not folder.is_dir():
-        return {}
-    files = [file for file in folder.iterdir() if file.name.endswith(".yaml")]
-    return {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in files}
 
 
 def main_document(policies: PolicySet) -> Document:

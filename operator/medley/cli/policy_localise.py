@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from medley.cli.policy_input import add_common, add_document, add_spec, policies_of, prover_of, read_any, spec_of
-from medley.cli.policy_output import request_object, request_text, statement_object, statement_text
+from medley.cli.policy_output import request_object, statement_object
 from medley.cli.policy_rbac import localise_manifest
 from medley.cli.policy_report import EXIT, doubt_object
 from medley.policy.iam.policyset import PolicySet
 from medley.policy.localise import Blame, Fault, localise
 from medley.policy.rbac.document import Manifest
 from medley.policy.verify import verify
+from medley.policy.words import fault_lines
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -74,16 +74,3 @@ def _blame_object(blame: Blame, policies: PolicySet) -> dict[str, Any]:
             for element in blame.elements
         ],
     }
-
-
-def fault_lines(fault: Fault, policies: PolicySet) -> Iterable[str]:
-    """A fault for people."""
-    witness = fault.witness
-    yield f"  {witness.rule.side.value} {witness.rule.id}: {request_text(witness.request)}"
-    yield f"    {fault.case.value}"
-    for blame in fault.blamed:
-        by = [f"{element.name} {', '.join(element.entries)}".rstrip() for element in blame.elements if element.matches]
-        yield f"    {statement_text(blame.statement, policies)} matches by {'; '.join(by)}"
-    for blame in fault.near:
-        lacks = [element.name for element in blame.elements if not element.matches]
-        yield f"    {statement_text(blame.statement, policies)} would allow it but for {'; '.join(lacks)}"

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from medley.cli import policy_report
-from medley.policy.iam.document import Document, Statement
 from medley.policy.iam.evaluate import StatementRef
-from medley.policy.iam.policyset import Layer, PolicySet
+from medley.policy.iam.policyset import PolicySet
 from medley.policy.iam.request import Request
 from medley.policy.verify import IamReport, Witness
+from medley.policy.words import request_text, statement_at, statement_text
 
 
 def request_object(request: Request) -> dict[str, Any]:
@@ -24,41 +24,10 @@ def request_object(request: Request) -> dict[str, Any]:
     }
 
 
-def request_text(request: Request) -> str:
-    """A request on one line."""
-    parts = [request.action, "on", request.resource]
-    if request.caller is not None:
-        parts.extend(("as", request.caller.id))
-    for key, values in request.context:
-        parts.append(f"[{key} = {', '.join(values) if any(values) else '(empty)'}]")
-    return " ".join(parts)
-
-
 def statement_object(ref: StatementRef, policies: PolicySet) -> dict[str, Any]:
     """Where a statement is: `document` is identity, boundary or resource, `index` counts from 0."""
     statement = statement_at(policies, ref)
     return {"document": ref.layer.value, "index": ref.statement, "sid": statement.sid, "effect": statement.effect.value}
-
-
-def statement_at(policies: PolicySet, ref: StatementRef) -> Statement:
-    """The statement that a reference names."""
-    return document_at(policies, ref).statements[ref.statement]
-
-
-def document_at(policies: PolicySet, ref: StatementRef) -> Document:
-    """The document that a reference names."""
-    if ref.layer is Layer.IDENTITY:
-        return policies.identity[ref.document]
-    document = policies.boundary if ref.layer is Layer.BOUNDARY else policies.resource
-    assert document is not None
-    return document
-
-
-def statement_text(ref: StatementRef, policies: PolicySet) -> str:
-    """A statement by number and Sid: `Statement[2] (ReadBucket)`."""
-    statement = statement_at(policies, ref)
-    place = "" if ref.layer is Layer.IDENTITY else f"{ref.layer.value} policy "
-    return f"{place}Statement[{ref.statement}]" + (f" ({statement.sid})" if statement.sid else "")
 
 
 def witness_object(witness: Witness, policies: PolicySet) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from medley.policy.rbac.request import ANONYMOUS, Request, user
 from medley.policy.rbac.roleset import Grant, RoleSet
 from medley.policy.rbac.spec import Spec, read_spec
 from medley.policy.rbac.verify import RbacReport, Witness, require_known, verify
+from medley.policy.rbac.words import binding_name, fault_lines, grant_text
 from medley.policy.spec.spec import Side
 
 _FOR_IAM = (
@@ -85,7 +86,7 @@ def localise_manifest(manifest: Manifest, args: argparse.Namespace) -> int:
     else:
         print(f"{report.verdict.value}: {len(faults)} faults")
         for fault in faults:
-            print("\n".join(_fault_lines(fault)))
+            print("\n".join(fault_lines(fault)))
         for doubt in report.doubts:
             print(f"  {doubt.rule.id}: unknown: {doubt.reason}")
     return EXIT[report.verdict]
@@ -173,13 +174,7 @@ def request_value(request: Request) -> dict[str, Any]:
 
 def grant_value(grant: Grant) -> dict[str, Any]:
     """A grant as JSON: the role and the number of its rule, and the binding (null: everybody, for lack of any)."""
-    return {"role": str(grant.role), "rule": grant.index, "binding": None if grant.implied else str(grant.binding)}
-
-
-def grant_text(grant: Grant) -> str:
-    """A grant on one line."""
-    binding = grant_value(grant)["binding"]
-    return grant.place + (f" through {binding}" if binding else "")
+    return {"role": str(grant.role), "rule": grant.index, "binding": binding_name(grant)}
 
 
 def witness_value(witness: Witness) -> dict[str, Any]:
@@ -231,19 +226,3 @@ def _blame_object(blame: Blame) -> dict[str, Any]:
             for element in blame.elements
         ],
     }
-
-
-def _fault_lines(fault: Fault) -> Iterable[str]:
-    witness = fault.witness
-    yield f"  {witness.rule.side.value} {witness.rule.id}: {witness.request}"
-    yield f"    {fault.case.value}"
-    for blame in fault.blamed:
-        by = [f"{found.name} {', '.join(map(_shown, found.entries))}" for found in blame.elements if found.entries]
-        yield f"    {grant_text(blame.grant)} matches by {'; '.join(by)}"
-    for blame in fault.near:
-        lacks = [found.name for found in blame.elements if not found.matches]
-        yield f"    {grant_text(blame.grant)} would allow it but for {'; '.join(lacks)}"
-
-
-def _shown(entry: str) -> str:
-    return entry or '""'

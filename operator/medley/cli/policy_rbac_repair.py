@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +15,7 @@ from medley.policy.rbac.edits import edit_text, edit_value
 from medley.policy.rbac.render import manifest_text, manifest_values
 from medley.policy.rbac.repair import Contradiction, Rejected, Repair, repair
 from medley.policy.repair.repair import Outcome
+from medley.policy.words import text_diff
 
 EXIT = {Outcome.REPAIRED: 0, Outcome.UNCHANGED: 0, Outcome.CONTRADICTION: 1, Outcome.TOO_LONG: 1, Outcome.UNKNOWN: 4}
 
@@ -41,7 +41,7 @@ def _repair_object(result: Repair, given: Manifest) -> dict[str, Any]:
         "verdict": result.outcome.value,
         "documents": manifest_values(result.manifest),
         "edits": [edit_value(edit) for edit in result.edits],
-        "diff": "".join(_diff_lines(given, result.manifest, "before", "after")),
+        "diff": text_diff(manifest_text(given), manifest_text(result.manifest), "before", "after"),
         "proof": None if result.proof is None else rbac_report_object(result.proof),
         "rejected": [_rejected_object(rejected) for rejected in result.rejected],
         "contradictions": [_contradiction_object(found) for found in result.contradictions],
@@ -76,7 +76,7 @@ def _repair_lines(result: Repair, given: Manifest, name: str) -> Iterable[str]:
         yield f"  {edit_text(edit)}"
     if result.edits:
         yield ""
-        yield "".join(_diff_lines(given, result.manifest, name, f"{name} (repaired)")).rstrip("\n")
+        yield text_diff(manifest_text(given), manifest_text(result.manifest), name, f"{name} (repaired)").rstrip("\n")
         yield ""
     refused: dict[str, int] = {}
     for rejected in result.rejected:
@@ -86,14 +86,3 @@ def _repair_lines(result: Repair, given: Manifest, name: str) -> Iterable[str]:
     if result.proof is not None and result.outcome in (Outcome.REPAIRED, Outcome.UNCHANGED):
         engines = sorted({"+".join(engine.value for engine in engines) for _, engines in result.proof.proved})
         yield f"  {len(result.proof.proved)} rules proved by {', '.join(engines) or 'nothing'} (B: atoms, C: Z3)"
-
-
-def _diff_lines(before: Manifest, after: Manifest, name: str, new_name: str) -> list[str]:
-    return list(
-        difflib.unified_diff(
-            manifest_text(before).splitlines(keepends=True),
-            manifest_text(after).splitlines(keepends=True),
-            name,
-            new_name,
-        )
-    )

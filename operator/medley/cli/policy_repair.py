@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import os
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ from medley.cli.policy_input import (
     spec_of,
     too_long_for,
 )
-from medley.cli.policy_output import report_object, request_object, request_text
+from medley.cli.policy_output import report_object, request_object
 from medley.cli.policy_rbac_repair import EXIT, repair_manifest
 from medley.model.errors import UserError
 from medley.policy.iam.document import Document
@@ -31,6 +30,7 @@ from medley.policy.repair.edits import edit_text, edit_value
 from medley.policy.repair.proposals import Localised, repair_with
 from medley.policy.repair.repair import Outcome, Repair, repair
 from medley.policy.repair.search import Rejected
+from medley.policy.words import request_text, text_diff
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -105,7 +105,7 @@ def repair_object(result: Repair, given: Document) -> dict[str, Any]:
         "tooLongFor": too_long_for(result.document),
         "edits": [edit_value(edit) for edit in result.edits],
         "shortening": result.shortening,
-        "diff": "".join(diff_lines(given, result.document, "before", "after")),
+        "diff": text_diff(document_text(given), document_text(result.document), "before", "after"),
         "proof": None if result.proof is None else report_object(result.proof, policies),
         "rejected": [_rejected_object(rejected) for rejected in result.rejected],
         "contradictions": [_contradiction_object(found) for found in result.contradictions],
@@ -147,7 +147,7 @@ def repair_lines(result: Repair, given: Document, name: str) -> Iterable[str]:
         yield f"  {edit_text(edit)}"
     if result.edits:
         yield ""
-        yield "".join(diff_lines(given, result.document, name, f"{name} (repaired)")).rstrip("\n")
+        yield text_diff(document_text(given), document_text(result.document), name, f"{name} (repaired)").rstrip("\n")
         yield ""
     for number, said in enumerate(result.proposals):
         yield f"  proposal {number + 1}: {'accepted' if said.accepted else f'refused: {said.reason}'}"
@@ -163,15 +163,3 @@ def repair_lines(result: Repair, given: Document, name: str) -> Iterable[str]:
         yield f"  {size_characters(result.document):,} characters" + (
             f", too long for {', '.join(long)}" if long else ""
         )
-
-
-def diff_lines(before: Document, after: Document, name: str, new_name: str) -> list[str]:
-    """A unified diff of the two documents as printed."""
-    return list(
-        difflib.unified_diff(
-            document_text(before).splitlines(keepends=True),
-            document_text(after).splitlines(keepends=True),
-            name,
-            new_name,
-        )
-    )
