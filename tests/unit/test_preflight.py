@@ -6,7 +6,7 @@ import pytest
 
 from medley.actuation.cluster_api import NOT_FOUND, ApiError
 from medley.actuation.rights import RIGHTS, Right, lease_rights, role_manifests
-from medley.api.crds import KINDS
+from medley.api.crds import PLANNING_KINDS
 from medley.controller.preflight import preflight
 from medley.model.errors import TransientError
 
@@ -23,7 +23,7 @@ class Cluster:
             return {"major": "1", "minor": self.version, "gitVersion": f"v1.{self.version}.0"}
         if not self.kinds:
             raise ApiError(NOT_FOUND, "not found")
-        return {"resources": [{"name": kind.plural} for kind in KINDS] + [{"name": "llmservices/status"}]}
+        return {"resources": [{"name": kind.plural} for kind in PLANNING_KINDS] + [{"name": "llmservices/status"}]}
 
     def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         asked = body["spec"]["resourceAttributes"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from medley.api.accesspolicy import ACCESSPOLICY_RULES, AccessPolicySpec, AccessPolicyStatus
 from medley.api.fields import ApiModel
 from medley.api.gpupool import GPUPOOL_RULES, GPUPoolSpec
 from medley.api.llmservice import LLMSERVICE_RULES, LLMServiceSpec, LLMServiceStatus
@@ -54,7 +55,7 @@ class Kind:
 
 AGE = Column("Age", ".metadata.creationTimestamp", "date")
 
-KINDS: tuple[Kind, ...] = (
+PLANNING_KINDS: tuple[Kind, ...] = (
     Kind(
         "GPUPool",
         "gpupools",
@@ -112,6 +113,29 @@ KINDS: tuple[Kind, ...] = (
         ),
     ),
 )
+"""What the planning loop reads."""
+
+ACCESS_KIND = Kind(
+    "AccessPolicy",
+    "accesspolicies",
+    ("apol",),
+    "Namespaced",
+    "What somebody may do, held to a floor and a ceiling.",
+    AccessPolicySpec,
+    ACCESSPOLICY_RULES,
+    AccessPolicyStatus,
+    (
+        Column("Mode", ".spec.mode"),
+        Column("Source", ".status.source"),
+        Column("Verdict", ".status.verdict"),
+        Column("Repair", ".status.repair.outcome"),
+        Column("Written", ".status.conditions[?(@.type=='Written')].reason"),
+        AGE,
+    ),
+)
+"""What `medley access` reads."""
+
+KINDS = (*PLANNING_KINDS, ACCESS_KIND)
 
 _DROP = {
     "title",

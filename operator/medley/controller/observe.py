@@ -15,7 +15,7 @@ from medley.actuation import routing
 from medley.actuation.cluster_api import ClusterApi
 from medley.actuation.deployments import GPUS_LABEL, MANAGED, POOL_LABEL, SERVICE_LABEL, VARIANT_LABEL
 from medley.api.convert import Resources, parse
-from medley.api.crds import KINDS
+from medley.api.crds import PLANNING_KINDS
 from medley.controller.memory import Memory
 from medley.cycle.snapshot import ObjectError, ServiceState, Settings, Snapshot
 from medley.model.objects import API_VERSION, ServiceKey
@@ -68,7 +68,7 @@ def observe(
         return [item for path in paths for item in api.items(path, **query)]
 
     manifests: list[Json] = []
-    for kind in KINDS:
+    for kind in PLANNING_KINDS:
         root = f"/apis/{API_VERSION}"
         found = listed(root, kind.plural) if kind.scope == "Namespaced" else api.items(f"{root}/{kind.plural}")
         manifests += [{**item, "apiVersion": API_VERSION, "kind": kind.kind} for item in found]

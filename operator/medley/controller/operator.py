@@ -17,7 +17,7 @@ from typing import Any
 import kopf
 
 from medley.actuation.cluster_api import ClusterApi
-from medley.api.crds import GROUP, KINDS, VERSION
+from medley.api.crds import GROUP, PLANNING_KINDS, VERSION
 from medley.controller.health import Health, serve
 from medley.controller.lease import WRITES_UNTIL, Lease, LeaseSettings, campaign
 from medley.controller.loop import Loop, LoopSettings
@@ -77,7 +77,7 @@ async def _run(
     stop = asyncio.Event()
     registry = kopf.OperatorRegistry()
     _configure(registry, operator.kubeconfig)
-    for kind in KINDS:
+    for kind in PLANNING_KINDS:
         _watch(registry, kind.plural, loop)
     tasks: list[asyncio.Task[None]] = []
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from medley.actuation.cluster_api import NOT_FOUND, ApiError, ClusterApi
 from medley.actuation.rights import RIGHTS, Right, Scope, lease_creation_rights, lease_rights
-from medley.api.crds import KINDS
+from medley.api.crds import PLANNING_KINDS
 from medley.controller.lease import LeaseSettings
 from medley.model.errors import MedleyError
 from medley.model.objects import API_VERSION
@@ -72,7 +72,7 @@ def _kinds(api: ClusterApi) -> Iterable[Missing]:
         if error.status != NOT_FOUND:
             raise
         served = set()
-    missing = [kind.crd_name for kind in KINDS if kind.plural not in served]
+    missing = [kind.crd_name for kind in PLANNING_KINDS if kind.plural not in served]
     if missing:
         text = f"the CRDs {', '.join(missing)} are not served in {API_VERSION}"
         yield Missing(text, "Install them: medley crds | kubectl apply --server-side -f -")

@@ -192,12 +192,22 @@ class Form(Enum):
     LIST = "List"
 
 
+class Extent(Enum):
+    """Whether the bindings of a manifest's roles are all in it."""
+
+    PART = "part"
+    """They may stand elsewhere: roles without any are read as given to everybody."""
+    WHOLE = "whole"
+    """As a cluster has them: a role that nothing binds gives nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """Roles and bindings, and whatever else is there, in the order in which they are written."""
 
     objects: tuple[Role | Binding | Other, ...]
     form: Form = Form.STREAM
+    extent: Extent = Extent.PART
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """What is allowed to write but does not do what it looks like, each with its path."""
 

@@ -21,6 +21,7 @@ class EditKind(Enum):
     SPLIT_RULE = "splitRule"
     ADD_RULE = "addRule"
     REMOVE_RULE = "removeRule"
+    ADD_SUBJECT = "addSubject"
     REMOVE_SUBJECT = "removeSubject"
     ADD_OBJECT = "addObject"
     REMOVE_OBJECT = "removeObject"
@@ -73,13 +74,20 @@ def apply_edit(manifest: Manifest, edit: Edit, path: str = "edit") -> Manifest:
     if isinstance(found, Other):
         raise UserError(f"{key_text(found.key)} is neither role nor binding", field=f"{path}.object")
     if isinstance(found, Binding):
-        subjects = tuple(subject for subject in found.subjects if subject != edit.subject)
-        if edit.kind is not EditKind.REMOVE_SUBJECT or len(subjects) == len(found.subjects):
-            raise UserError("cannot be done to the binding", field=path)
-        changed: Role | Binding = replace(found, subjects=subjects)
+        changed: Role | Binding = replace(found, subjects=_subjects(found, edit, path))
     else:
         changed = replace(found, rules=_rules(found.rules, edit, path))
     return replace(manifest, objects=tuple(changed if other is found else other for other in manifest.objects))
+
+
+def _subjects(binding: Binding, edit: Edit, path: str) -> tuple[Subject, ...]:
+    others = tuple(subject for subject in binding.subjects if subject != edit.subject)
+    there = len(others) < len(binding.subjects)
+    if edit.kind is EditKind.REMOVE_SUBJECT and there:
+        return others
+    if edit.kind is EditKind.ADD_SUBJECT and not there and edit.subject is not None:
+        return (*binding.subjects, edit.subject)
+    raise UserError("cannot be done to the binding", field=path)
 
 
 def _rules(rules: tuple[PolicyRule, ...], edit: Edit, path: str) -> tuple[PolicyRule, ...]:
@@ -161,6 +169,7 @@ def edit_text(edit: Edit) -> str:
         EditKind.SET: f"{place}.{edit.field} becomes {entries}",
         EditKind.SPLIT_RULE: f"{place}: a rule of its own for the {edit.field} {entries}",
         EditKind.REMOVE_RULE: f"remove {place}",
+        EditKind.ADD_SUBJECT: f"{name}: add {edit.subject}",
         EditKind.REMOVE_SUBJECT: f"{name}: remove {edit.subject}",
         EditKind.ADD_OBJECT: f"add {name}",
         EditKind.REMOVE_OBJECT: f"remove {name}",

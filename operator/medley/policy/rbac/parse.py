@@ -86,7 +86,7 @@ def parse_manifest(text: str, name: str = "manifest") -> Manifest:
         seen[found.key] = path
         objects.append(found)
         warnings.extend(role_warnings(found, path) if isinstance(found, Role) else binding_warnings(found, path))
-    return Manifest(tuple(objects), form, tuple(warnings))
+    return Manifest(tuple(objects), form, warnings=tuple(warnings))
 
 
 def _other(value: Any, path: str) -> Other | None:

@@ -13,6 +13,7 @@ from medley.policy.rbac.document import (
     ALL,
     API_GROUP,
     Binding,
+    Extent,
     Kind,
     Manifest,
     Metadata,
@@ -62,16 +63,18 @@ class RoleSet:
     """The objects of one or more manifests.
 
     Roles without any binding are read as bound to everybody: a Role in its namespace, a ClusterRole everywhere. That
-    answers what a role allows to whom it will be given.
+    answers what a role allows to whom it will be given. In a manifest that is the whole they give nothing.
     """
 
     def __init__(self, objects: Manifest | Iterable[Role | Binding | Other]) -> None:
         self.objects = objects.objects if isinstance(objects, Manifest) else tuple(objects)
         roles = [found for found in self.objects if isinstance(found, Role)]
         bindings = [found for found in self.objects if isinstance(found, Binding)]
-        self.implied = not bindings
+        extent = objects.extent if isinstance(objects, Manifest) else Extent.PART
+        self.implied = not bindings and extent is Extent.PART
         """Whether the bindings are ours, for lack of any."""
-        self.bindings: tuple[Binding, ...] = tuple(bindings) or tuple(_for_everybody(role) for role in roles)
+        ours = tuple(_for_everybody(role) for role in roles) if self.implied else ()
+        self.bindings: tuple[Binding, ...] = tuple(bindings) or ours
         self.roles = {role.key: role for role in roles}
         # The API server brings this one back to what it is at each start, whatever a manifest says.
         written = self.roles.get(CLUSTER_ADMIN.key)

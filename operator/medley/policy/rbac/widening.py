@@ -1,4 +1,4 @@
-"""Edits that give a floor rule what it lacks: an entry of a rule, a rule, or a role with its binding."""
+"""Edits that give a floor rule what it lacks: an entry of a rule, a subject, a binding, a rule, or a role with both."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from medley.policy.rbac.document import (
     SubjectKind,
 )
 from medley.policy.rbac.edits import Edit, EditKind, entries_of
+from medley.policy.rbac.evaluate import rule_allows
 from medley.policy.rbac.localise import elements_on
 from medley.policy.rbac.narrowing import Plan, add_object, free_name
 from medley.policy.rbac.regions import Among, Region
@@ -54,6 +55,7 @@ class Widening:
         region = witness.rule.parts[0]
         wanted = rule_for(region)
         yield from self._entries(witness, wanted)
+        yield from self._bound(witness)
         for role in self._reaching(witness):
             yield (Edit(EditKind.ADD_RULE, role.key, added=wanted),)
         yield self._objects_for(witness, wanted)
@@ -69,6 +71,29 @@ class Widening:
                 fresh = tuple(entry for entry in entries if entry not in entries_of(grant.rule, missing[0]))
                 if fresh:
                     yield (Edit(EditKind.ADD, grant.role.key, grant.index, missing[0], fresh),)
+
+    def _bound(self, witness: Witness) -> Iterator[Plan]:
+        """A role that allows it to others: the caller as a subject of its binding, or a binding of its own."""
+        request = witness.request
+        subjects = _subjects(witness.rule.parts[0].caller)
+        for role in (found for found in self._objects.values() if isinstance(found, Role)):
+            if role.kind is Kind.ROLE and role.metadata.namespace != request.namespace:
+                continue
+            if not any(rule_allows(rule, request) for rule in role.rules):
+                continue
+            for binding in self._roles.bindings:
+                if binding.key in self._objects and binding.role_key == role.key:
+                    fresh = [subject for subject in subjects if subject not in binding.subjects]
+                    yield tuple(Edit(EditKind.ADD_SUBJECT, binding.key, subject=subject) for subject in fresh)
+            if not self._roles.implied:
+                yield (add_object(self._binding(role, request.namespace, subjects)),)
+
+    def _binding(self, role: Role, namespace: str, subjects: tuple[Subject, ...]) -> Binding:
+        kind = Kind.ROLE_BINDING if namespace else Kind.CLUSTER_ROLE_BINDING
+        # A name of a binding's kind may be a role's too: only bindings count.
+        taken = {key for key in self._objects if key[0] == kind.value}
+        metadata = Metadata(free_name(taken, role.metadata.name, namespace), namespace)
+        return Binding(kind, metadata, RoleRef(role.kind, role.metadata.name, API_GROUP), subjects)
 
     def _reaching(self, witness: Witness) -> Iterator[Role]:
         """Roles of the manifest that the caller has where the request goes."""
