@@ -13,7 +13,7 @@ if [ "$out" != "$made" ] && ls "$made"/*.whl > /dev/null 2>&1; then
 fi
 case $variant in
   lean) extras= ;;
-  full) extras="--extra policy" ;;
+  full) extras="--extra policy --group aws" ;;
   *) echo "wheelhouse: VARIANT is lean or full, not $variant" >&2; exit 2 ;;
 esac
 work=$(mktemp -d)

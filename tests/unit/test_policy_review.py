@@ -113,6 +113,12 @@ def test_an_empty_role_gets_its_rule_back() -> None:
     assert found.writable
 
 
+def test_what_is_gone_altogether_comes_back_under_its_name() -> None:
+    found = roles(role())
+    assert found.edits == ("Role prod/router: add a rule: get, watch on configmaps", "add RoleBinding prod/router")
+    assert found.writable
+
+
 def test_a_spec_that_contradicts_itself_is_said_and_nothing_is_proposed() -> None:
     spec = {**SPEC, "ceiling": [{"id": "no-maps", "resources": "configmaps"}]}
     found = roles(role(RULE), binding(ACCOUNT), spec=spec)

@@ -105,13 +105,21 @@ class ClusterApi:
         """Patches the object (or its subresource) at `path`."""
         return self._call("PATCH", path, body=body, content_type=kind.value, query=query)
 
-    def delete(self, path: str, *, grace_period_s: int | None = None, uid: str | None = None) -> None:
-        """Deletes the object at `path`; one that is gone, or that is another one than `uid`, is fine."""
+    def delete(
+        self,
+        path: str,
+        *,
+        grace_period_s: int | None = None,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> None:
+        """Deletes the object at `path`; one that is gone, or another one than `uid` or the version, is fine."""
         options: Json = {"apiVersion": "v1", "kind": "DeleteOptions"}
         if grace_period_s is not None:
             options["gracePeriodSeconds"] = grace_period_s
-        if uid is not None:
-            options["preconditions"] = {"uid": uid}
+        wanted = {"uid": uid, "resourceVersion": resource_version}
+        if any(wanted.values()):
+            options["preconditions"] = {key: value for key, value in wanted.items() if value is not None}
         try:
             self._call("DELETE", path, body=options)
         except ApiError as error:

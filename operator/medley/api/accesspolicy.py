@@ -40,14 +40,10 @@ class IamRoleRefSpec(ApiModel):
 class GeneratedSpec(ApiModel):
     """A policy that Medley generates."""
 
-    service: Name | None = Field(None, description="Of this LLMService, in the AccessPolicy's namespace.")
-    operator: Literal[True] | None = Field(None, description="Of the operator, for the namespaces it looks after.")
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> GeneratedSpec:
-        if (self.service is None) == (self.operator is None):
-            raise ValueError("set exactly one of service and operator")
-        return self
+    service: Name = Field(
+        description="Of this LLMService, in the AccessPolicy's namespace: with iamRoleRef what its pods may do, or who "
+        "may be them; else what its router may do."
+    )
 
 
 class AccessSpec(ApiModel):
@@ -80,8 +76,7 @@ class AccessPolicySpec(ApiModel):
     iam_role_ref: IamRoleRefSpec | None = Field(None, description="A live IAM role.")
     generated: GeneratedSpec | None = Field(
         None,
-        description="The access spec is what Medley generates for a service or for the operator; with iamRoleRef of "
-        "the IAM role, else of the Kubernetes roles.",
+        description="The access spec is what Medley generates for a service: its floor, and nothing beyond.",
     )
     access_spec: AccessSpec | None = Field(None, description="Floor and ceiling. Needed unless generated is set.")
     mode: Literal["Off", "Suggest", "Enforce"] = Field(
@@ -117,10 +112,6 @@ ACCESSPOLICY_RULES = cel(
     ),
     ("has(self.generated) || has(self.accessSpec)", "accessSpec: needed unless generated is set"),
     ("!has(self.generated) || !(has(self.document) || has(self.roleRef))", "generated goes with iamRoleRef, or alone"),
-    (
-        "!has(self.generated) || has(self.generated.service) != has(self.generated.operator)",
-        "generated: set exactly one of service and operator",
-    ),
     (
         "!has(self.document) || self.mode != 'Enforce'",
         "mode: a document as text has no place to be written to; use Suggest",

@@ -228,7 +228,7 @@ def _iam(case: Case, proposer: RepairProposer | None) -> Review:
         before.disagreements,
     )
     if before.verdict is not Verdict.VIOLATED:
-        return _as_it_is(found, before, case, case.document)
+        return _as_it_is(found, before, case, document_text(document))
     limit = case.kind.limit_characters
     result = (
         repair(document, spec, prover, limit)
@@ -301,7 +301,7 @@ def _roles(case: Case) -> Review:
         probes=tuple(floor_requests(spec, manifest)),
     )
     if before.verdict is not Verdict.VIOLATED:
-        return _as_it_is(found, before, case, case.document)
+        return _as_it_is(found, before, case, _canonical(manifest))
     result = rbac_repair(manifest, spec, prover)
     found = replace(
         found,
@@ -324,14 +324,14 @@ def _roles(case: Case) -> Review:
         proposed=after,
         edits=tuple(map(rbac_edit_text, result.edits)),
         diff=words.text_diff(manifest_text(manifest), after, "live", "repaired"),
-        proof=_proof(result.proof, case, after),
+        proof=_proof(result.proof, case, _canonical(result.manifest)),
         probes=tuple(floor_requests(spec, result.manifest)),
     )
 
 
-def read_roles(text: str) -> Manifest:
-    """The manifest of a review's document or proposal: all that binds these roles is in it."""
-    return replace(parse_manifest(text, "document"), extent=Extent.WHOLE)
+def _canonical(manifest: Manifest) -> str:
+    """The same text for the same objects, in whatever order a cluster lists them."""
+    return manifest_text(replace(manifest, objects=tuple(sorted(manifest.objects, key=lambda found: found.key))))
 
 
 # Both.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from medley.model.live_policy import LivePolicy
 from medley.model.objects import ServiceKey, Slo
 from medley.model.samples import ServiceSamples
 
@@ -41,4 +42,26 @@ class Clock(Protocol):
 
     def __call__(self) -> float:
         """Unix time in seconds."""
+        ...
+
+
+class PolicyHome(Protocol):
+    """Where one policy is in force: roles of a cluster, a role of a cloud."""
+
+    def read(self) -> LivePolicy:
+        """What is in force.
+
+        Raises:
+            AccessError: a right is missing, or there is no such role.
+            TransientError: no answer, or not in time.
+        """
+        ...
+
+    def write(self, live: LivePolicy, document: str) -> None:
+        """Put a document in the place of the one that was read; nothing else changes.
+
+        Raises:
+            TransientError: it has changed since it was read, or there was no answer.
+            AccessError: the outside refuses it.
+        """
         ...

@@ -58,6 +58,10 @@ class Widening:
         yield from self._bound(witness)
         for role in self._reaching(witness):
             yield (Edit(EditKind.ADD_RULE, role.key, added=wanted),)
+        subjects = _subjects(witness.rule.parts[0].caller)
+        for role in self._idle(witness):
+            binding = self._binding(role, witness.request.namespace, subjects)
+            yield (Edit(EditKind.ADD_RULE, role.key, added=wanted), add_object(binding))
         yield self._objects_for(witness, wanted)
 
     def _entries(self, witness: Witness, wanted: PolicyRule) -> Iterator[Plan]:
@@ -87,6 +91,15 @@ class Widening:
                     yield tuple(Edit(EditKind.ADD_SUBJECT, binding.key, subject=subject) for subject in fresh)
             if not self._roles.implied:
                 yield (add_object(self._binding(role, request.namespace, subjects)),)
+
+    def _idle(self, witness: Witness) -> Iterator[Role]:
+        """Roles that are empty and bound to nobody: as one is read that was deleted."""
+        bound = {binding.role_key for binding in self._roles.bindings}
+        places = ("", witness.request.namespace)
+        for role in (found for found in self._objects.values() if isinstance(found, Role)):
+            empty = not role.rules and role.aggregation is None
+            if empty and role.key not in bound and role.metadata.namespace in places:
+                yield role
 
     def _binding(self, role: Role, namespace: str, subjects: tuple[Subject, ...]) -> Binding:
         kind = Kind.ROLE_BINDING if namespace else Kind.CLUSTER_ROLE_BINDING
