@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from medley.cli.main import main
-from medley.cli.policy_input import ceiling_text, looks_like_manifest
+from medley.cli.policy_input import ceiling_text
 from medley.policy.answers import Engine
 from medley.policy.prove import Prover, Refuted
-from medley.policy.rbac.parse import parse_manifest
+from medley.policy.rbac.parse import looks_like_manifest, parse_manifest
 from medley.policy.rbac.questions import kinds_gained, within
 from medley.policy.rbac.realistic import RESOURCES, VERBS, possible
 from medley.policy.rbac.request import Request, service_account, user

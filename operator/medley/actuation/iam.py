@@ -12,11 +12,10 @@ from enum import Enum
 from typing import Any, Protocol
 from urllib.parse import unquote
 
+from medley.actuation.roles import CONSENT
 from medley.model.errors import AccessError, MedleyError, TransientError, UserError
 from medley.model.live_policy import LivePolicy
 
-CONSENT_TAG = "medley.dev/access-policy"
-"""Tag of a role whose value, `namespace/name`, names the AccessPolicy that may write it."""
 TIMEOUT_S = 10
 _GONE = "NoSuchEntity"
 _LATER = frozenset({"Throttling", "ThrottlingException", "ServiceFailure", "RequestLimitExceeded", "InternalFailure"})
@@ -70,7 +69,7 @@ class IamRoleHome:
     def read(self) -> LivePolicy:
         """The document, with the role's other policies and its boundary beside an identity policy."""
         role = self._call("get_role", RoleName=self._role)["Role"]
-        consent = next((tag["Value"] for tag in role.get("Tags") or [] if tag["Key"] == CONSENT_TAG), "")
+        consent = next((tag["Value"] for tag in role.get("Tags") or [] if tag["Key"] == CONSENT), "")
         if self._part is RolePart.TRUST:
             text = _text(role["AssumeRolePolicyDocument"])
             return LivePolicy(text, marks={"document": text}, consent=consent)

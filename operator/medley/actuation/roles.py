@@ -25,6 +25,8 @@ _PLURALS = {
 }
 _KEPT = ("name", "namespace", "labels", "annotations")
 """Of the metadata: the rest is the server's and would only make noise in diffs."""
+CONSENT = "medley.dev/access-policy"
+"""Annotation of a ClusterRole, or tag of an IAM role: `namespace/name` of the AccessPolicy that may write it."""
 FIELD_MANAGER = "medley-access"
 
 
@@ -46,6 +48,7 @@ class RoleHome:
         """
         objects: list[Json] = []
         marks: dict[str, str] = {}
+        consents: set[str] = set()
         for kind, namespace, name in self._roles:
             try:
                 role = self._get(_path(kind, namespace, name))
@@ -55,6 +58,8 @@ class RoleHome:
                     raise _refused(error) from error
                 role = {"metadata": {"name": name, **({"namespace": namespace} if namespace else {})}, "rules": []}
             objects.append(_plain(kind, role))
+            if kind is Kind.CLUSTER_ROLE:
+                consents.add((role["metadata"].get("annotations") or {}).get(CONSENT, ""))
             for bound, item in self._bindings(kind, namespace, name):
                 metadata = item["metadata"]
                 mark = _mark(bound, metadata.get("namespace", ""), metadata["name"])
@@ -62,7 +67,7 @@ class RoleHome:
                     marks[mark] = metadata["resourceVersion"]
                     objects.append(_plain(bound, item))
         text = yaml.safe_dump_all(objects, sort_keys=False, allow_unicode=True, width=100)
-        return LivePolicy(text, marks=marks)
+        return LivePolicy(text, marks=marks, consent=consents.pop() if len(consents) == 1 else "")
 
     def write(self, live: LivePolicy, document: str) -> None:
         """Bring the objects that differ to the document; roles first, so that no binding gives what is not there."""

@@ -156,7 +156,7 @@ class PreviousStatus(ApiModel):
 
     document: DocumentText | None = Field(None, description="Its text; unset: there was none.")
     replaced_at: Annotated[str, Field(max_length=40)] = Field(description="When, RFC 3339.")
-    digest: Text = Field(description="Proof digest of what was written.")
+    digest: Text = Field(description="SHA-256 of what was written.")
     checked: bool = Field(False, description="Whether the floor was tried after the write, and held.")
 
 
@@ -178,5 +178,5 @@ class AccessPolicyStatus(ApiModel):
     proof: ProofStatus | None = Field(None, description="The last proof.")
     previous: PreviousStatus | None = Field(None, description="What the last write replaced.")
     held: Text | None = Field(
-        None, description="Proof digest of a document that was taken back, as its floor failed: not written again."
+        None, description="SHA-256 of a document that was taken back, as its floor failed: not written again."
     )

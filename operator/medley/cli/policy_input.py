@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import sys
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from medley.policy.iam.policyset import PolicySet, Relation, alone
 from medley.policy.iam.render import SizeLimit, size_characters
 from medley.policy.prove import Prover
 from medley.policy.rbac.document import Manifest
-from medley.policy.rbac.parse import parse_manifest
+from medley.policy.rbac.parse import looks_like_manifest, parse_manifest
 from medley.policy.spec.read import read_spec
 from medley.policy.spec.spec import Spec
 
@@ -105,17 +103,6 @@ def read_any(path: Path) -> Document | Manifest:
     """An IAM document or a Kubernetes manifest, told by what it looks like."""
     text = read_text(path)
     return parse_manifest(text, str(path)) if looks_like_manifest(text) else parse_document(text, str(path))
-
-
-def looks_like_manifest(text: str) -> bool:
-    """Whether the text is of Kubernetes objects: they have a kind and an apiVersion, IAM documents have neither."""
-    if not text.lstrip("\ufeff \t\r\n").startswith("{"):
-        return re.search(r"^[ \t]*(- )?[\"']?(apiVersion|kind)[\"']?[ \t]*:", text, re.MULTILINE) is not None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and bool({"apiVersion", "kind"} & value.keys())
 
 
 def policies_of(args: argparse.Namespace, document: Document) -> PolicySet:

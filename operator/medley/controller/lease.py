@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 WRITES_UNTIL = 0.7
 """Part of the duration, from the last renewal on, in which a leader still writes: the rest is for what is under way."""
 
+LOST_LEASE = 3
+"""Exit code of a process that led and does so no longer."""
+
 RELEASED_S = 1
 """Duration of a lease that was given back, as client-go writes it: nobody writes any more."""
 

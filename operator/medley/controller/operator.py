@@ -19,7 +19,7 @@ import kopf
 from medley.actuation.cluster_api import ClusterApi
 from medley.api.crds import GROUP, PLANNING_KINDS, VERSION
 from medley.controller.health import Health, serve
-from medley.controller.lease import WRITES_UNTIL, Lease, LeaseSettings, campaign
+from medley.controller.lease import LOST_LEASE, WRITES_UNTIL, Lease, LeaseSettings, campaign
 from medley.controller.loop import Loop, LoopSettings
 from medley.controller.preflight import needed, preflight
 from medley.cycle.snapshot import Settings
@@ -27,9 +27,6 @@ from medley.ports import MetricsSource
 from medley.telemetry.exporter import CONTENT_TYPE, Exporter
 
 _log = logging.getLogger(__name__)
-
-LOST_LEASE = 3
-"""Exit code of an operator that led and does so no longer."""
 
 CHECK_AGAIN_S = 15.0
 

@@ -157,6 +157,10 @@ class Review:
     proposals: tuple[str, ...] = ()
     probes: tuple[RbacRequest, ...] = ()
     """Requests of the floor to try on the API server once the document is in force."""
+    judged_digest: str = ""
+    """SHA-256 of the document, in whatever order and style it was written."""
+    proposed_digest: str = ""
+    """The same of what is proposed."""
 
     @property
     def writable(self) -> bool:
@@ -226,6 +230,7 @@ def _iam(case: Case, proposer: RepairProposer | None) -> Review:
         ),
         _doubts(before),
         before.disagreements,
+        judged_digest=_sha256(document_text(document)),
     )
     if before.verdict is not Verdict.VIOLATED:
         return _as_it_is(found, before, case, document_text(document))
@@ -268,6 +273,7 @@ def _iam(case: Case, proposer: RepairProposer | None) -> Review:
     return replace(
         found,
         proposed=after,
+        proposed_digest=_sha256(after),
         edits=tuple(edit_text(edit) for edit in result.edits),
         diff=words.text_diff(document_text(document), after, "live", "repaired"),
         proof=_proof(whole, case, after),
@@ -298,6 +304,7 @@ def _roles(case: Case) -> Review:
         ),
         _doubts(before),
         before.disagreements,
+        judged_digest=_sha256(_canonical(manifest)),
         probes=tuple(floor_requests(spec, manifest)),
     )
     if before.verdict is not Verdict.VIOLATED:
@@ -322,6 +329,7 @@ def _roles(case: Case) -> Review:
     return replace(
         found,
         proposed=after,
+        proposed_digest=_sha256(_canonical(result.manifest)),
         edits=tuple(map(rbac_edit_text, result.edits)),
         diff=words.text_diff(manifest_text(manifest), after, "live", "repaired"),
         proof=_proof(result.proof, case, _canonical(result.manifest)),
@@ -359,8 +367,12 @@ def _proof(report: Report[R, X], case: Case, text: str) -> Proof:
         "ceilings": {name: shipped[name] for name in sorted(set(case.ceilings))},
         "proved": sorted(by_rule),
     }
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-    return Proof(len(by_rule), _by_all(engines for _, engines in by_rule), f"sha256:{digest}")
+    digest = _sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False))
+    return Proof(len(by_rule), _by_all(engines for _, engines in by_rule), digest)
+
+
+def _sha256(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _by_all(engines: Iterable[Sequence[str]]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,17 @@ _OTHER_METADATA = (
     "generateName", "selfLink", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp",
     "deletionGracePeriodSeconds", "ownerReferences", "finalizers", "managedFields",
 )  # fmt: skip
+
+
+def looks_like_manifest(text: str) -> bool:
+    """Whether the text is of Kubernetes objects: they have a kind and an apiVersion, IAM documents have neither."""
+    if not text.lstrip("\ufeff \t\r\n").startswith("{"):
+        return re.search(r"^[ \t]*(- )?[\"']?(apiVersion|kind)[\"']?[ \t]*:", text, re.MULTILINE) is not None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and bool({"apiVersion", "kind"} & value.keys())
 
 
 def parse_manifest(text: str, name: str = "manifest") -> Manifest:

@@ -1,0 +1,104 @@
+"""The process of `medley access`: the loop over AccessPolicies, with a lease and probes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medley.actuation.cluster_api import ClusterApi
+from medley.actuation.iam import iam_client
+from medley.controller.access.loop import AccessLoop, AccessSettings
+from medley.controller.access.reviewer import ProcessReviewer
+from medley.controller.access.sources import Generated, Sources
+from medley.controller.health import Health, serve
+from medley.controller.lease import LOST_LEASE, WRITES_UNTIL, Lease, LeaseSettings, campaign
+from medley.telemetry.access_exporter import CONTENT_TYPE, AccessExporter
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessProcess:
+    """Of the process.
+
+    Attributes:
+        kubeconfig: of the API server; None: as the pod's own account.
+        lease: which one to hold while looking; None: there is only this process.
+        health_port: where probes are answered; None: nowhere.
+        health_host: the address for it; empty: all.
+        review_s: limit of one review.
+    """
+
+    kubeconfig: Path | None
+    lease: LeaseSettings | None = None
+    health_port: int | None = None
+    health_host: str = ""
+    review_s: float = 60.0
+
+
+def run(process: AccessProcess, settings: AccessSettings, generated: Callable[[ClusterApi], Generated]) -> None:
+    """Look after AccessPolicies until SIGINT or SIGTERM. One that loses its lease ends at once.
+
+    Args:
+        process: of it.
+        settings: of the loop.
+        generated: makes the source of generated policies.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    timeout_s = (1.0 - WRITES_UNTIL) / 2 * process.lease.duration_s if process.lease else 10.0
+    holding = ClusterApi(process.kubeconfig, timeout_s=timeout_s)
+    lease = Lease(holding, process.lease) if process.lease else None
+    api = ClusterApi(process.kubeconfig, lambda: lease is None or lease.held, write_timeout_s=timeout_s)
+    health, exporter = Health(settings.interval_s), AccessExporter()
+    health.checked(())
+    server = None
+    if process.health_port is not None:
+        server = serve(health, process.health_port, process.health_host, (CONTENT_TYPE, exporter.text))
+    reviewer = ProcessReviewer(process.review_s)
+    loop = AccessLoop(api, Sources(api, iam_client, generated(api)), reviewer, settings, observed=exporter)
+    led = threading.Event()
+    try:
+        if lease is not None and process.lease is not None:
+            arguments: tuple[Any, ...] = (lease, process.lease.every_s, stop, led.set, _lost)
+            threading.Thread(target=campaign, args=arguments, name="lease", daemon=True).start()
+            _log.info(
+                "%s asks for the lease %s/%s", process.lease.identity, process.lease.namespace, process.lease.name
+            )
+            while not led.wait(0.5) and not stop.is_set():
+                pass
+        if not stop.is_set():
+            health.leads()
+            how = "Enforce is acted on" if settings.writes else "nothing is written but what is found"
+            _log.info("looking after AccessPolicies every %g s; %s", settings.interval_s, how)
+            _loop(loop, health, settings.interval_s, stop)
+    finally:
+        stop.set()
+        reviewer.close()
+        if lease is not None:
+            lease.release()
+        if server is not None:
+            server.shutdown()
+        api.close()
+        holding.close()
+
+
+def _loop(loop: AccessLoop, health: Health, interval_s: float, stop: threading.Event) -> None:
+    while not stop.is_set():
+        health.began()
+        health.ended(loop.look())
+        stop.wait(interval_s)
+
+
+def _lost() -> None:
+    """End at once: another may write by now."""
+    _log.error("the lease is lost: this process ends")
+    logging.shutdown()
+    os._exit(LOST_LEASE)
