@@ -142,7 +142,9 @@ class Aws:
             out.append(Access("read-model", ("s3:GetObject",), (objects,), own, "pods load the weights"))
         if needs.cache is not None:
             objects = f"arn:{self._at.partition}:s3:::{needs.cache.bucket}/{needs.cache.prefix}/*"
-            out.append(Access("use-cache", ("s3:GetObject", "s3:PutObject"), (objects,), own, "pods keep what they compiled"))
+            out.append(
+                Access("use-cache", ("s3:GetObject", "s3:PutObject"), (objects,), own, "pods keep what they compiled")
+            )
         for bucket, folders in prefixes.items():
             listed = Bound(
                 "s3:prefix",
@@ -151,7 +153,9 @@ class Aws:
                 tuple(f"{folder}/{inner}" for folder in folders for inner in ("", "a-folder/")),
             )
             arn = f"arn:{self._at.partition}:s3:::{bucket}"
-            out.append(Access(f"list-{bucket}", ("s3:ListBucket",), (arn,), (*own, listed), "pods see which files there are"))
+            out.append(
+                Access(f"list-{bucket}", ("s3:ListBucket",), (arn,), (*own, listed), "pods see which files there are")
+            )
         if needs.kms_key_arn is not None:
             actions = ("kms:Decrypt",) if needs.cache is None else ("kms:Decrypt", "kms:GenerateDataKey")
             via = Bound("kms:ViaService", self._s3_names())
@@ -207,13 +211,13 @@ class Aws:
         if any(pool.auto_scaling_group for pool in pools):
             here = {"StringEquals": {"aws:RequestedRegion": self._at.region}}
             out.append(_allow("ReadAutoScalingGroups", ["autoscaling:DescribeAutoScalingGroups"], "*", here))
-        for number, (pool, arn) in enumerate(zip(pools, groups, strict=True)):
+        for number, (pool, group) in enumerate(zip(pools, groups, strict=True)):
             if pool.auto_scaling_group:
                 name = f"autoScalingGroup:*:autoScalingGroupName/{pool.auto_scaling_group}"
                 tags = {"eks:cluster-name": self._at.cluster, "eks:nodegroup-name": pool.nodegroup}
                 action, arn = "autoscaling:SetDesiredCapacity", self._at.arn("autoscaling", name)
             else:
-                tags, action = {POOL_TAG: pool.pool}, "eks:UpdateNodegroupConfig"
+                tags, action, arn = {POOL_TAG: pool.pool}, "eks:UpdateNodegroupConfig", group
             condition = {"StringEquals": {f"aws:ResourceTag/{tag}": value for tag, value in tags.items()}}
             out.append(_allow(f"ScalePool{number + 1}", [action], arn, condition))
         return out

@@ -83,7 +83,7 @@ class ClusterEnvironment:
             raise UserError(
                 f"{self.oidc_issuer!r} is no issuer",
                 field="oidcIssuer",
-                fix="Give it without https:// and without a slash at the end, as in oidc.eks.us-east-1.amazonaws.com/id/…",
+                fix="Give it without https://, as in oidc.eks.us-east-1.amazonaws.com/id/…",
             )
         if self.trust is Trust.IRSA and self.oidc_issuer is None:
             raise UserError("is missing", field="oidcIssuer", fix="Give it, or use the trust pod-identity")
@@ -161,7 +161,9 @@ def own_arn(arn: str, service: str, environment: ClusterEnvironment, field: str)
     ):
         if found != wanted:
             raise UserError(
-                f"is of the {name} {found!r}, not {wanted!r}", field=field, fix=f"Use one of this {name}, or leave it out"
+                f"is of the {name} {found!r}, not {wanted!r}",
+                field=field,
+                fix=f"Use one of this {name}, or leave it out",
             )
     return arn
 

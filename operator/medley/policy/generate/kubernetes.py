@@ -1,8 +1,8 @@
 """Roles, bindings and service accounts.
 
-A service's engines call no API of the cluster: their account has no rules, and no token is mounted. Its router reads one
-ConfigMap by its name. The operator's objects come from the caller, who renders them from its list of rights; the spec
-here is made from that list, not from the objects.
+A service's engines call no API of the cluster: their account has no rules, and no token is mounted. Its router reads
+one ConfigMap by its name. The operator's objects come from the caller, who renders them from its list of rights; their
+spec is made here from that list, not from the objects.
 """
 
 from __future__ import annotations

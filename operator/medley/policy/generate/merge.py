@@ -6,9 +6,9 @@ What the result has to meet is not the generated spec's ceiling, which leaves no
              without any wildcard, and no condition but values of keys
     ceiling  what the part keeps shut whatever a user adds (`Part.outer`), and the ceilings that the caller names
 
-A statement with wildcards asks for no request in particular: what of it lies beyond the ceiling is cut off. What is asked
-for outright and lies beyond is a contradiction, and a statement of which nothing is left would mislead: both are refused,
-with a request that shows why.
+A statement with wildcards asks for no request in particular: what of it lies beyond the ceiling is cut off, by a Deny
+where that suffices. Refused, with a request that shows why: what is asked for outright and lies beyond (a
+contradiction), a statement of which nothing would be left, and a Deny that takes away what the service needs.
 """
 
 from __future__ import annotations
@@ -20,21 +20,26 @@ from enum import Enum
 from typing import Any
 
 from medley.model.errors import UserError
-from medley.policy.answers import Empty
+from medley.policy.answers import Empty, Engine
 from medley.policy.atoms.product import find
-from medley.policy.clauses import All, Builder, statement_clause
+from medley.policy.clauses import All, Builder, Not, statement_clause
 from medley.policy.generate.check import document_of
 from medley.policy.generate.part import Json, Part, PolicyKind, yaml_text
 from medley.policy.iam.document import Document, Effect, Sense, Statement
+from medley.policy.iam.evaluate import Evaluator
 from medley.policy.iam.parse import statement_of
+from medley.policy.iam.policyset import alone
 from medley.policy.iam.render import document_value, statement_value
 from medley.policy.iam.request import Request
 from medley.policy.iam.values import text_of
 from medley.policy.json_text import read_json
-from medley.policy.prove import Prover
-from medley.policy.repair.repair import Outcome, Repair, repair
+from medley.policy.prove import Proved, Prover
+from medley.policy.repair.contradictions import single_rules
+from medley.policy.repair.edits import EditKind, add_statement, apply_edit
+from medley.policy.repair.repair import Outcome, Repair, prove_edits, repair
 from medley.policy.spec.read import read_spec
-from medley.policy.spec.spec import Side
+from medley.policy.spec.spec import Side, Spec
+from medley.policy.verify import Verdict, Verification, Witness, verify
 
 MAX_STATEMENTS = 16
 """Of one service's own."""
@@ -96,15 +101,14 @@ def merge_statements(
     spec = read_spec(yaml_text([value]), part.title)
     spec = spec.with_ceilings([read_spec(text, name) for name, text in (ceilings or {}).items()])
     limit = None if part.limit is None else part.limit.value
-    found = repair(merged, spec, prover, limit)
+    found = _cut_off(merged, spec, prover, limit) or repair(merged, spec, prover, limit)
     if found.outcome in (Outcome.REPAIRED, Outcome.UNCHANGED):
         for number, statement in enumerate(own):
-            if _nothing_left(statement, found.document):
-                lost = next((w for w in found.before.witnesses if w.rule.side is Side.CEILING), None)
-                why = f"{field}[{number}]: nothing of it lies inside the ceiling"
-                if lost is not None:
-                    why += f" ({lost.rule.id})"
-                return Merged(MergeOutcome.REFUSED, part, found, why, None if lost is None else lost.request)
+            lost = _loss(statement, base, found, len(base.statements) + number)
+            if lost is not None:
+                witness = _witness_of(statement, found)
+                why = f"{field}[{number}]: {lost}" + (f" ({witness.rule.id})" if witness is not None else "")
+                return Merged(MergeOutcome.REFUSED, part, found, why, None if witness is None else witness.request)
         outcome = MergeOutcome.ACCEPTED if found.outcome is Outcome.UNCHANGED else MergeOutcome.REPAIRED
         return Merged(outcome, replace(part, document=document_value(found.document), spec=value), found)
     if found.outcome is Outcome.CONTRADICTION:
@@ -115,6 +119,57 @@ def merge_statements(
         return Merged(MergeOutcome.REFUSED, part, found, why, first.witness)
     outcome = MergeOutcome.REFUSED if found.outcome is Outcome.TOO_LONG else MergeOutcome.UNKNOWN
     return Merged(outcome, part, found, found.reason)
+
+
+def _cut_off(merged: Document, spec: Spec, prover: Prover, limit: int | None) -> Repair | None:
+    """The document with a Deny for each ceiling rule that it breaks, proved; None: that is not all that is wrong.
+
+    The smallest edit would often be to take the user's statement out. This keeps all of it that may be kept.
+    """
+    by_atoms = Prover(engines=(Engine.ATOMS,))
+    before = verify(alone(merged), spec, by_atoms)
+    rules, contradictions = single_rules(merged, spec)
+    if before.verdict is not Verdict.VIOLATED or contradictions:
+        return None
+    broken = verify(alone(merged), Spec(rules), by_atoms).witnesses
+    if any(witness.rule.side is Side.FLOOR for witness in broken):
+        return None
+    document, edits = merged, []
+    for witness in broken:
+        # One Deny often shuts what other rules are about.
+        if not isinstance(Verification(alone(document), by_atoms).ask([witness.rule]), Proved):
+            edits.append(add_statement(replace(witness.rule.statements[0], effect=Effect.DENY)))
+            document = apply_edit(document, edits[-1])
+    result = prove_edits(merged, tuple(edits), spec, prover, limit, before)
+    return result if result.outcome is Outcome.REPAIRED else None
+
+
+def _loss(statement: Statement, base: Document, found: Repair, index: int) -> str | None:
+    """Why a user's statement, which stood at `index`, says nothing any more, though it did; None: it still does."""
+    if statement.effect is Effect.DENY:
+        kept: list[int | None] = list(range(len(base.statements) + MAX_STATEMENTS))
+        for edit in found.edits:
+            if edit.kind is EditKind.REMOVE_STATEMENT:
+                kept.pop(edit.statement)
+        return None if index in kept else "it denies what the service needs"
+    builder = Builder()
+    gives = All(
+        (builder.clause(statement_clause(statement, base.has_variables)), Not(builder.allowed(base)))
+    )  # beyond what is generated
+    if isinstance(find(builder.question(gives)), Empty):
+        return None
+    still = builder.question(All((gives, builder.allowed(found.document))))
+    return "nothing of it lies inside the ceiling" if isinstance(find(still), Empty) else None
+
+
+def _witness_of(statement: Statement, found: Repair) -> Witness | None:
+    """A broken rule that the statement is to blame for, as far as one is known."""
+    alone_allows = Evaluator(Document((replace(statement, effect=Effect.ALLOW),)))
+    side = Side.CEILING if statement.effect is Effect.ALLOW else Side.FLOOR
+    return next(
+        (w for w in found.before.witnesses if w.rule.side is side and alone_allows.allows(w.request)),
+        None,
+    )
 
 
 def _read(statements: Sequence[Json | str], base: Document, field: str) -> list[Statement]:
@@ -169,12 +224,3 @@ def _keys(statement: Statement) -> dict[str, Any] | None:
             return None
         out[condition.key] = text
     return out
-
-
-def _nothing_left(statement: Statement, document: Document) -> bool:
-    """Whether the document allows nothing of what a user's Allow asks for."""
-    if statement.effect is not Effect.ALLOW:
-        return False
-    builder = Builder()
-    both = All((builder.clause(statement_clause(statement, document.has_variables)), builder.allowed(document)))
-    return isinstance(find(builder.question(both)), Empty)

@@ -78,7 +78,10 @@ def _elsewhere(reach: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> Iter
         return
     always = list(dict.fromkeys(name for names in everywhere for name in names))
     places = list(dict.fromkeys(place for _, namespaces in reach for place in namespaces))
-    outside: Json = {**({"notNamespaces": places} if places else {}), **({"notResourceNames": always} if always else {})}
+    outside: Json = {
+        **({"notNamespaces": places} if places else {}),
+        **({"notResourceNames": always} if always else {}),
+    }
     yield "elsewhere" if places else "other-names", outside
     for place in places:
         there = [names for names, namespaces in reach if place in namespaces]

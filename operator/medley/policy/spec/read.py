@@ -51,8 +51,8 @@ from medley.policy.spec.spec import Rule, Side, Spec
 from medley.policy.yaml_text import read_yaml
 
 _RULE_KEYS = (
-    "id", "action", "notAction", "resource", "notResource", "principal", "notPrincipal", "context", "condition", "allOf",
-    "source", "reason",
+    "id", "action", "notAction", "resource", "notResource", "principal", "notPrincipal", "context", "condition",
+    "allOf", "source", "reason",
 )  # fmt: skip
 
 MAX_SAMPLES = 64
