@@ -36,6 +36,11 @@ ROLE_ANNOTATION = "eks.amazonaws.com/role-arn"
 POOL_TAG = "medley.dev/pool"
 """Tag of a node group that Medley may change: the name of its GPUPool."""
 ESCALATION, CREDENTIALS, EXFILTRATION = "aws-escalation", "aws-credentials", "aws-exfiltration"
+_WRITES = (
+    "s3:Put*", "s3:Delete*", "s3:Update*", "s3:Restore*", "s3:Replicate*", "s3:Initiate*", "s3:Abort*", "s3:Bypass*",
+    "s3:ObjectOwner*",
+)  # fmt: skip
+"""What changes an object, its versions, tags, lock or owner: the actions of S3 on objects but Get… and List…."""
 _PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 
 
@@ -170,7 +175,7 @@ class Aws:
             rules.append(
                 {
                     "id": "model-changed",
-                    "notAction": ["s3:GetObject*", "s3:ListBucket*", "s3:ListMultipartUploadParts"],
+                    "action": list(_WRITES),
                     "resource": [f"arn:{self._at.partition}:s3:::{needs.model.bucket}/{needs.model.prefix}/*"],
                     "reason": "whoever changes the weights decides what every replica runs",
                 }
