@@ -77,8 +77,9 @@ def render(
     image: str,
     args: list[str],
     port: int,
+    service_account: str | None = None,
 ) -> Manifest:
-    """The Deployment of one variant.
+    """The Deployment of one variant. `service_account` None: its pods run as the namespace's default.
 
     Raises:
         UserError: a replica would span nodes, which a Deployment's pod cannot.
@@ -133,6 +134,9 @@ def render(
                 "spec": {
                     "nodeSelector": selector,
                     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+                    # An engine calls no API of the cluster, whoever it runs as.
+                    "automountServiceAccountToken": False,
+                    **({"serviceAccountName": service_account} if service_account else {}),
                     "terminationGracePeriodSeconds": DRAIN_S,
                     "containers": [container],
                 },

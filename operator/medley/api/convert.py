@@ -12,6 +12,7 @@ from medley.allocation.assemble import variant_name
 from medley.api.fields import ApiModel
 from medley.api.gpupool import GPUPoolSpec
 from medley.api.llmservice import EngineSpec, LLMServiceSpec
+from medley.api.serviceaccess import AccessSpec
 from medley.api.throughputprofile import FlagsSpec, LatencySpec, LoadPointSpec, ThroughputProfileSpec
 from medley.model.engine import ChunkedPrefill, EngineFlags, SpeculativeDecoding
 from medley.model.errors import UserError
@@ -54,6 +55,8 @@ class Resources:
     engines: tuple[tuple[ServiceKey, EngineSpec], ...]
     errors: tuple[tuple[str, UserError], ...]
     """(kind/namespace/name or kind/name, error)."""
+    access: tuple[tuple[ServiceKey, AccessSpec], ...] = ()
+    """What services may reach, of those that say so."""
 
 
 def parse(manifests: Sequence[Manifest]) -> Resources:
@@ -63,6 +66,7 @@ def parse(manifests: Sequence[Manifest]) -> Resources:
     profiles: dict[ProfileKey, Profile] = {}
     engines: list[tuple[ServiceKey, EngineSpec]] = []
     errors: list[tuple[str, UserError]] = []
+    access: list[tuple[ServiceKey, AccessSpec]] = []
     seen: set[str] = set()
     for manifest in manifests:
         name = identity(manifest)
@@ -74,6 +78,8 @@ def parse(manifests: Sequence[Manifest]) -> Resources:
                     service, engine = to_service(manifest)
                     services.append(service)
                     engines.append((service.key, engine))
+                    if manifest["spec"].get("access") is not None:
+                        access.append((service.key, AccessSpec.model_validate(manifest["spec"]["access"])))
                 case "GPUPool":
                     pools.append(to_pool(manifest))
                 case "ThroughputProfile":
@@ -94,7 +100,9 @@ def parse(manifests: Sequence[Manifest]) -> Resources:
             seen.add(name)
         except UserError as error:
             errors.append((name, error))
-    return Resources(tuple(services), tuple(pools), tuple(profiles.values()), tuple(engines), tuple(errors))
+    return Resources(
+        tuple(services), tuple(pools), tuple(profiles.values()), tuple(engines), tuple(errors), tuple(access)
+    )
 
 
 def identity(manifest: Manifest) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from medley.api.fields import ApiModel, K8s, LongText, Milliseconds, Name, ObjectName, Price, Text, Tokens, cel
+from medley.api.serviceaccess import ACCESS_RULES, AccessSpec
 from medley.api.throughputprofile import FlagsSpec
 
 
@@ -140,6 +141,9 @@ class LLMServiceSpec(ApiModel):
     routing: RoutingSpec = Field(default_factory=RoutingSpec, description="How finely traffic is steered.")
     workload: WorkloadSpec = Field(default_factory=WorkloadSpec, description="Where the demand comes from.")
     engine: EngineSpec = Field(default_factory=EngineSpec, description="The inference engine's container.")
+    access: AccessSpec | None = Field(
+        None, description="What the engine's pods may reach, and as whom. Unset: nothing is generated for them."
+    )
 
     @model_validator(mode="after")
     def _variants(self) -> LLMServiceSpec:
@@ -156,19 +160,22 @@ class LLMServiceSpec(ApiModel):
         return self
 
 
-LLMSERVICE_RULES = cel(
-    ("has(self.pools) != has(self.variants)", "set exactly one of pools and variants"),
-    (
-        "!has(self.variants) || self.variants.all(v, !has(v.maxReplicas) || !has(v.minReplicas) || "
-        "v.minReplicas <= v.maxReplicas)",
-        "variants: maxReplicas is below minReplicas",
-    ),
-    (
-        "!has(self.variants) || self.variants.all(v, self.variants.exists_one(w, w.pool == v.pool && "
-        "w.tensorParallelSize == v.tensorParallelSize && has(w.flags) == has(v.flags) && "
-        "(!has(v.flags) || w.flags == v.flags)))",
-        "variants: the same pool, tensorParallelSize and flags twice",
-    ),
+LLMSERVICE_RULES = (
+    cel(
+        ("has(self.pools) != has(self.variants)", "set exactly one of pools and variants"),
+        (
+            "!has(self.variants) || self.variants.all(v, !has(v.maxReplicas) || !has(v.minReplicas) || "
+            "v.minReplicas <= v.maxReplicas)",
+            "variants: maxReplicas is below minReplicas",
+        ),
+        (
+            "!has(self.variants) || self.variants.all(v, self.variants.exists_one(w, w.pool == v.pool && "
+            "w.tensorParallelSize == v.tensorParallelSize && has(w.flags) == has(v.flags) && "
+            "(!has(v.flags) || w.flags == v.flags)))",
+            "variants: the same pool, tensorParallelSize and flags twice",
+        ),
+    )
+    + ACCESS_RULES
 )
 
 

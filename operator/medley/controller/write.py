@@ -80,6 +80,7 @@ class Writer:
     ) -> list[str]:
         """Deployments of a service; returns what went wrong."""
         problems: list[str] = []
+        access = dict(observed.resources.access).get(service.key)
         for variant in decision.variants:
             existing = observed.deployments.get((service.key, variant.name))
             before = int(existing["spec"].get("replicas") or 0) if existing else 0
@@ -104,6 +105,7 @@ class Writer:
                         image=engine.image,
                         args=list(engine.args or []),
                         port=engine.port,
+                        service_account=None if access is None else access.service_account_name,
                     )
                     deployments.apply(self._api, manifest)
                 if before != variant.desired:

@@ -37,7 +37,7 @@ class Among:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A set of requests; None: whatever it is. `caller` None: whoever asks."""
+    """A set of requests; None: whatever it is. `caller` None: whoever asks; `not_caller`: whoever but this one."""
 
     verbs: Among | None = None
     api_groups: Among | None = None
@@ -46,6 +46,7 @@ class Region:
     namespaces: Among | None = None
     urls: Among | None = None
     caller: Caller | None = None
+    not_caller: Caller | None = None
 
     @property
     def on_resources(self) -> bool:
@@ -61,6 +62,8 @@ class Region:
             tests.append(space.callers.test(who))
         elif self.caller is not None:
             tests.append(space.callers.test(lambda caller: caller == self.caller))
+        if self.not_caller is not None:
+            tests.append(space.callers.test(lambda caller: caller != self.not_caller))
         if self.urls is not None:
             tests.extend((ON_PATH, path_test(self.urls.items, complement=self.urls.negated)))
         if self.on_resources:
@@ -78,6 +81,8 @@ class Region:
     def contains(self, request: Request) -> bool:
         """Whether the request lies in it, read without any engine."""
         if self.caller is not None and request.caller != self.caller:
+            return False
+        if self.not_caller is not None and request.caller == self.not_caller:
             return False
         if request.path:
             url = _passes(self.urls, lambda items: url_matches(PolicyRule((), non_resource_urls=items), request.path))

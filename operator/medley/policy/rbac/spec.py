@@ -13,6 +13,7 @@ ceiling:                              # no request of the set may be allowed
   verbs: [get, list, watch]           # every field may be left out: then it is free
   resources: secrets
   notNamespaces: [serving]            # notVerbs, notResources …: everything else
+  notSubject: {kind: …}               # whoever asks but this one
   source: https://…
   reason: text
 - id: own-certificate
@@ -48,7 +49,7 @@ FIELDS = {
     "nonResourceURLs": "urls",
 }
 _NEGATED = {f"not{name[0].upper()}{name[1:]}": name for name in FIELDS}
-_OTHERS = ("id", "subject", "allOf", "source", "reason")
+_OTHERS = ("id", "subject", "notSubject", "allOf", "source", "reason")
 _SUBJECTS = {"User": ("name", "groups"), "Group": ("name",), "ServiceAccount": ("name", "namespace")}
 
 
@@ -69,7 +70,8 @@ class Spec(Rules[Rule]):
 
     def callers(self) -> tuple[Caller, ...]:
         """The callers that rules name."""
-        return tuple(part.caller for rule in self.rules for part in rule.parts if part.caller is not None)
+        parts = [part for rule in self.rules for part in rule.parts]
+        return tuple(caller for part in parts for caller in (part.caller, part.not_caller) if caller is not None)
 
 
 def read_spec(text: str, name: str) -> Spec:
@@ -104,7 +106,7 @@ def rule_of(item: Any, side: Side, number: int, path: str) -> Rule:
     else:
         parts = _parts(item, side, path)
     for part in parts:
-        space = Space((), () if part.caller is None else (part.caller,))
+        space = Space((), [caller for caller in (part.caller, part.not_caller) if caller is not None])
         if isinstance(find_values(space.question(part.formula(space))), Empty):
             raise UserError(
                 "no request lies in it",
@@ -156,8 +158,15 @@ def _region(item: dict[str, Any], side: Side, path: str) -> Region:
             raise UserError("is for the ceiling alone", field=f"{path}.{field}", fix=f"Say which {negated} are meant")
     for name, found in among.items():
         _matchable(name, found.items, f"{path}.{name}")
-    caller = _caller(item["subject"], f"{path}.subject") if "subject" in item else None
-    return Region(**{FIELDS[name]: found for name, found in among.items()}, caller=caller)
+    callers = {key: _caller(item[key], f"{path}.{key}") if key in item else None for key in ("subject", "notSubject")}
+    if "notSubject" in item and (side is Side.FLOOR or "subject" in item):
+        why = "is for the ceiling alone" if side is Side.FLOOR else "does not go with subject"
+        raise UserError(why, field=f"{path}.notSubject", fix="Say who is meant")
+    return Region(
+        **{FIELDS[name]: found for name, found in among.items()},
+        caller=callers["subject"],
+        not_caller=callers["notSubject"],
+    )
 
 
 def _matchable(name: str, items: tuple[str, ...], path: str) -> None:

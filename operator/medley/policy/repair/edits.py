@@ -189,7 +189,8 @@ def edit_text(edit: Edit) -> str:
     """An edit on one line."""
     if edit.kind is EditKind.ADD_STATEMENT:
         assert edit.added is not None
-        return f"add a statement: {edit.added.effect.value} {', '.join(edit.added.action.items)}"
+        but = "all but " if edit.added.action.sense is Sense.NOT_IN else ""
+        return f"add a statement: {edit.added.effect.value} {but}{', '.join(edit.added.action.items)}"
     place = f"Statement[{edit.statement}]"
     if edit.kind is EditKind.REMOVE_STATEMENT:
         return f"remove {place}"

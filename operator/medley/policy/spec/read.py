@@ -10,7 +10,7 @@ ceiling:                              # no request of the set may be allowed
 - id: other-buckets
 action: s3:*                        # or notAction; left out: any
 notResource: [arn:aws:s3:::models, arn:aws:s3:::models/*]   # or resource; left out: any
-principal: …                        # left out: any
+principal: …                        # or notPrincipal, one as well; left out: any
 context: {…}                        # these keys have these values; others are free
 condition: {StringNotEquals: {…}}   # a Condition block as in a policy; others are free
 source: https://…                   # where the rule is from
@@ -51,8 +51,8 @@ from medley.policy.spec.spec import Rule, Side, Spec
 from medley.policy.yaml_text import read_yaml
 
 _RULE_KEYS = (
-    "id", "action", "notAction", "resource", "notResource", "principal", "context", "condition", "allOf", "source",
-    "reason",
+    "id", "action", "notAction", "resource", "notResource", "principal", "notPrincipal", "context", "condition",
+    "allOf", "source", "reason",
 )  # fmt: skip
 
 MAX_SAMPLES = 64
@@ -107,16 +107,21 @@ def _clause(item: dict[str, Any], side: Side, path: str) -> tuple[Clause, Statem
         for key in ("action", "resource"):
             if key not in item:
                 raise UserError(f"has no {key}", field=path, fix="A floor says what must be allowed")
-        for key in ("notAction", "notResource", "condition"):
+        for key in ("notAction", "notResource", "notPrincipal", "condition"):
             if key in item:
                 raise UserError("is for the ceiling alone", field=f"{path}.{key}", fix="Name what must be allowed")
     statement = _parsed(item, path)
     tests = [_pattern_test(ACTION, statement.action, action_glob)]
     assert statement.resource is not None
     tests.append(_pattern_test(RESOURCE, statement.resource, lambda text: resource_glob(text, variables=False)))
-    named, caller = _principal(item, path)
+    named, caller = _principal(item, "principal", path)
     if named or side is Side.FLOOR:
         tests.append(caller_test(caller))
+    barred, other = _principal(item, "notPrincipal", path)
+    if "notPrincipal" in item:
+        if named or not barred:
+            raise UserError("stands alone, and for one caller", field=f"{path}.notPrincipal", fix="Name one")
+        tests.append(replace(caller_test(other), complement=True))
     for condition in statement.conditions:
         tests.extend(condition_tests(condition, variables=False))
     keys = list(_context(item.get("context", {}), f"{path}.context"))
@@ -124,7 +129,7 @@ def _clause(item: dict[str, Any], side: Side, path: str) -> tuple[Clause, Statem
     clause = Clause(tuple(test for test in tests if test is not None), closed=side is Side.FLOOR)
     template = replace(
         statement,
-        principal=None if caller is None else Principals((PrincipalEntry(caller.type, (caller.id,), Form.ONE),)),
+        principal=_element(caller, Sense.IN) or _element(other, Sense.NOT_IN),
         conditions=statement.conditions + tuple(equality(operator, key, text) for operator, key, text, _ in keys),
     )
     return clause, template, _samples(statement.action, statement.resource, caller, keys)
@@ -150,15 +155,19 @@ def _pattern_test(dimension: str, patterns: Patterns, glob: Callable[[str], Glob
     return Test(dimension, Strings(tuple(glob(item) for item in patterns.items)), patterns.sense is Sense.NOT_IN)
 
 
-def _principal(item: dict[str, Any], path: str) -> tuple[bool, Caller | None]:
-    if "principal" not in item:
+def _element(caller: Caller | None, sense: Sense) -> Principals | None:
+    return None if caller is None else Principals((PrincipalEntry(caller.type, (caller.id,), Form.ONE),), sense)
+
+
+def _principal(item: dict[str, Any], key: str, path: str) -> tuple[bool, Caller | None]:
+    if key not in item:
         return False, None
-    value = item["principal"]
+    value = item[key]
     kind = "AWS"
     if isinstance(value, dict) and len(value) == 1:
         kind, value = next(iter(value.items()))
     if kind not in {known.value for known in PrincipalType} or not isinstance(value, str) or not value:
-        raise UserError("is not a principal", field=f"{path}.principal", fix="Use an ARN, or {Service: name}")
+        raise UserError("is not a principal", field=f"{path}.{key}", fix="Use an ARN, or {Service: name}")
     return (False, None) if value == "*" else (True, Caller(PrincipalType(kind), value))
 
 
