@@ -10,8 +10,9 @@ import yaml
 
 from medley.model.errors import UserError
 from medley.policy.answers import Unknown
+from medley.policy.kind import PolicyKind
 from medley.policy.repair.repair import Outcome
-from medley.policy.review import Case, PolicyKind, Review, review
+from medley.policy.review import Case, Review, review
 from medley.policy.verify import Verdict
 
 ACCOUNT = {"kind": "ServiceAccount", "name": "router", "namespace": "prod"}

@@ -38,11 +38,13 @@ class IamRoleRefSpec(ApiModel):
 
 
 class GeneratedSpec(ApiModel):
-    """A policy that Medley generates."""
+    """A policy that Medley generates for a service."""
 
-    service: Name = Field(
-        description="Of this LLMService, in the AccessPolicy's namespace: with iamRoleRef what its pods may do, or who "
-        "may be them; else what its router may do."
+    service: Name = Field(description="An LLMService in the AccessPolicy's namespace.")
+    router_account: Name | None = Field(
+        None,
+        description="ServiceAccount of the service's router, and the roles are judged that let it read and acknowledge "
+        "its routing table. Unset: with iamRoleRef, what the service's pods may do, or who may be them.",
     )
 
 
@@ -96,6 +98,8 @@ class AccessPolicySpec(ApiModel):
                 raise ValueError("accessSpec: needed unless generated is set")
         elif self.document is not None or self.role_ref is not None:
             raise ValueError("generated goes with iamRoleRef, or alone")
+        elif (self.generated.router_account is None) == (self.iam_role_ref is None):
+            raise ValueError("generated: set exactly one of generated.routerAccount and iamRoleRef")
         if self.mode == "Enforce" and self.document is not None:
             raise ValueError("mode: a document as text has no place to be written to; use Suggest")
         return self
@@ -112,6 +116,10 @@ ACCESSPOLICY_RULES = cel(
     ),
     ("has(self.generated) || has(self.accessSpec)", "accessSpec: needed unless generated is set"),
     ("!has(self.generated) || !(has(self.document) || has(self.roleRef))", "generated goes with iamRoleRef, or alone"),
+    (
+        "!has(self.generated) || has(self.generated.routerAccount) != has(self.iamRoleRef)",
+        "generated: set exactly one of generated.routerAccount and iamRoleRef",
+    ),
     (
         "!has(self.document) || self.mode != 'Enforce'",
         "mode: a document as text has no place to be written to; use Suggest",

@@ -9,7 +9,7 @@ import sys
 from medley import __version__
 from medley.model.errors import MedleyError, UserError
 
-COMMANDS = ("plan", "explain", "replay", "profile", "policy", "crds", "run", "doctor", "lab", "demo")
+COMMANDS = ("plan", "explain", "replay", "profile", "policy", "crds", "run", "access", "doctor", "lab", "demo")
 """One module of this room each, with `register(subparsers)`; imported only when named, so that `plan` starts fast."""
 
 HELP = {
@@ -20,6 +20,7 @@ HELP = {
     "policy": "verify, compare, explain and repair access policies, offline",
     "crds": "print the CRDs",
     "run": "run the operator",
+    "access": "look after AccessPolicies: prove what is in force, propose or write repairs",
     "doctor": "what is missing in a cluster before Medley can work there",
     "lab": "a local control plane: up, down, status",
     "demo": "the whole loop on this machine: control plane, Prometheus, simulated GPUs, real traffic",

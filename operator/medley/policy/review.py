@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Protocol, TypeVar
 
 from medley.model.errors import UserError
@@ -20,7 +19,8 @@ from medley.policy.ceilings import shipped_ceilings
 from medley.policy.iam.document import Document, DocumentKind
 from medley.policy.iam.parse import parse_document
 from medley.policy.iam.policyset import PolicySet, alone
-from medley.policy.iam.render import SizeLimit, document_text
+from medley.policy.iam.render import document_text
+from medley.policy.kind import PolicyKind
 from medley.policy.localise import localise
 from medley.policy.prove import Prover
 from medley.policy.rbac import spec as rbac_spec
@@ -59,27 +59,6 @@ class _AnyRule(Sided, Protocol):
 S = TypeVar("S", bound=Sided)
 R = TypeVar("R", bound=_AnyRule)
 X = TypeVar("X")
-
-
-class PolicyKind(Enum):
-    """Which language a document is in, and which limits it has."""
-
-    IAM_IDENTITY = "IAMIdentity"
-    IAM_TRUST = "IAMTrust"
-    RBAC = "RBAC"
-
-    @property
-    def ceilings(self) -> tuple[str, ...]:
-        """Shipped ceilings that hold for whatever is written without a person looking at it."""
-        if self is PolicyKind.RBAC:
-            return ("kubernetes-danger",)
-        return ("aws-credentials", "aws-escalation", "aws-exfiltration") if self is PolicyKind.IAM_IDENTITY else ()
-
-    @property
-    def limit_characters(self) -> int | None:
-        """Longest document, white space not counted; None: no limit."""
-        limits = {PolicyKind.IAM_IDENTITY: SizeLimit.ROLE_INLINE_POLICY, PolicyKind.IAM_TRUST: SizeLimit.TRUST_POLICY}
-        return limits[self].value if self in limits else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,18 +16,19 @@ from typing import Any, Protocol
 from medley.actuation.cluster_api import ClusterApi, PatchType
 from medley.actuation.events import EventType, post
 from medley.actuation.roles import FIELD_MANAGER, RoleHome
-from medley.actuation.status import timestamp
+from medley.actuation.status import conditions, timestamp
 from medley.api.accesspolicy import AccessPolicySpec
 from medley.api.crds import ACCESS_KIND
-from medley.controller.access.report import Done, Previous, failed_status, previous_of, status
+from medley.controller.access.report import Done, Previous, failed_status, previous_of, service_condition, status
 from medley.controller.access.reviewer import ProposerSettings, Reviewer
 from medley.controller.access.sources import Source, Sources, parse_spec
 from medley.model.errors import AccessError, MedleyError, TransientError, UserError
 from medley.model.live_policy import LivePolicy
-from medley.model.objects import API_VERSION
+from medley.model.objects import API_VERSION, ServiceKey
+from medley.policy.kind import PolicyKind
 from medley.policy.rbac.request import Request
 from medley.policy.repair.repair import Outcome
-from medley.policy.review import Case, PolicyKind, Review
+from medley.policy.review import Case, Review
 from medley.policy.verify import Verdict
 
 Json = dict[str, Any]
@@ -126,14 +127,23 @@ class AccessLoop:
         """One look at every AccessPolicy; why it could not be done, empty if it could."""
         began_s = self._clock()
         try:
-            manifests = [item for path in self._paths() for item in self._api.items(path)]
+            # Items of a list say nothing of their kind.
+            head = {"apiVersion": API_VERSION, "kind": ACCESS_KIND.kind}
+            manifests = [{**head, **item} for path in self._paths() for item in self._api.items(path)]
         except MedleyError as error:
             self._say("list", f"no look: {error}")
             return f"no look: {error}"
         self._said.pop("list", None)
         verdicts: dict[str, int] = {verdict.value: 0 for verdict in Verdict}
+        told: dict[ServiceKey, list[tuple[str, Json]]] = {}
         for manifest in manifests:
-            verdicts[self._one(manifest)] += 1
+            body = self._one(manifest)
+            verdicts[body["verdict"]] += 1
+            service = _service_of(manifest)
+            if service is not None:
+                told.setdefault(service, []).append((manifest["metadata"]["name"], body))
+        for service, bodies in told.items():
+            self._tell_service(service, bodies)
         known = {item["metadata"]["uid"] for item in manifests}
         self._kept = {uid: kept for uid, kept in self._kept.items() if uid in known}
         self._observed.look(self._clock() - began_s, verdicts)
@@ -144,8 +154,8 @@ class AccessLoop:
             return [f"/apis/{API_VERSION}/{ACCESS_KIND.plural}"]
         return [f"/apis/{API_VERSION}/namespaces/{name}/{ACCESS_KIND.plural}" for name in self._settings.namespaces]
 
-    def _one(self, manifest: Json) -> str:
-        """Review one and act on it; its verdict."""
+    def _one(self, manifest: Json) -> Json:
+        """Review one and act on it; its status."""
         before = manifest.get("status") or {}
         try:
             body = self._judged(manifest, before)
@@ -157,7 +167,7 @@ class AccessLoop:
             _log.exception("%s: the look failed; nothing is written", _name(manifest))
             body = self._failed(manifest, before, "Failed", f"report this: {error!r}")
         self._report(manifest, before, body)
-        return str(body["verdict"])
+        return body
 
     def _failed(self, manifest: Json, before: Json, reason: str, message: str) -> Json:
         return failed_status(reason, message, manifest["metadata"].get("generation", 0), before, self._clock())
@@ -315,7 +325,9 @@ class AccessLoop:
         name = _name(manifest)
         try:
             if body != before:
-                _apply(self._api, manifest, body)
+                metadata = manifest["metadata"]
+                place = f"/apis/{API_VERSION}/namespaces/{metadata['namespace']}/{ACCESS_KIND.plural}"
+                _apply(self._api, manifest, f"{place}/{metadata['name']}/status", body)
             for kind, reason, message in _events(before, body):
                 post(self._api, manifest, kind, reason, message, self._clock())
                 self._observed.event(reason)
@@ -323,6 +335,19 @@ class AccessLoop:
             self._said.pop(name, None)
         except MedleyError as error:
             self._say(name, f"{name}: the status could not be written: {error}")
+
+    def _tell_service(self, service: ServiceKey, bodies: list[tuple[str, Json]]) -> None:
+        """The condition AccessVerified of a service, from the AccessPolicies that are generated for it."""
+        path = f"/apis/{API_VERSION}/namespaces/{service.namespace}/llmservices/{service.name}"
+        try:
+            manifest = self._api.get(path)
+            before = manifest.get("status") or {}
+            found = service_condition(bodies)
+            (body,) = conditions([found], before, manifest["metadata"].get("generation", 0), self._clock())
+            if body not in (before.get("conditions") or []):
+                _apply(self._api, manifest, f"{path}/status", {"conditions": [body]})
+        except MedleyError as error:
+            self._say(str(service), f"LLMService {service}: its condition could not be written: {error}")
 
     def _say(self, what: str, text: str) -> None:
         if self._said.get(what) != text:
@@ -360,16 +385,20 @@ class _Turn:
         return str(self.status.get("held") or "")
 
 
-def _apply(api: ClusterApi, manifest: Json, body: Json) -> None:
-    metadata = manifest["metadata"]
-    path = f"/apis/{API_VERSION}/namespaces/{metadata['namespace']}/{ACCESS_KIND.plural}/{metadata['name']}/status"
+def _apply(api: ClusterApi, manifest: Json, path: str, body: Json) -> None:
     whole = {
         "apiVersion": API_VERSION,
-        "kind": ACCESS_KIND.kind,
-        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+        "kind": manifest["kind"],
+        "metadata": {key: manifest["metadata"][key] for key in ("name", "namespace")},
         "status": body,
     }
     api.patch(path, whole, PatchType.APPLY, fieldManager=FIELD_MANAGER, force="true")
+
+
+def _service_of(manifest: Json) -> ServiceKey | None:
+    """The service that an AccessPolicy is generated for."""
+    found = ((manifest.get("spec") or {}).get("generated") or {}).get("service")
+    return ServiceKey(manifest["metadata"]["namespace"], found) if found else None
 
 
 def _events(before: Json, after: Json) -> list[tuple[EventType, str, str]]:

@@ -157,6 +157,19 @@ def verified(review: Review) -> Condition:
     return Condition("Verified", Truth.UNKNOWN, "Unknown", "; ".join(said)[:LONGEST_LINE])
 
 
+def service_condition(bodies: Sequence[tuple[str, Json]]) -> Condition:
+    """AccessVerified of a service: the worst of the AccessPolicies (name, status) that are generated for it."""
+    order = {Truth.FALSE: 0, Truth.UNKNOWN: 1, Truth.TRUE: 2}
+    said = [
+        (Truth(item["status"]), item["reason"], f"AccessPolicy {name}: {item['message']}")
+        for name, body in bodies
+        for item in body["conditions"]
+        if item["type"] == "Verified"
+    ]
+    truth, reason, message = min(said, key=lambda one: order[one[0]])
+    return Condition("AccessVerified", truth, reason, message[:LONGEST_LINE])
+
+
 def _repair(review: Review) -> Json:
     out: Json = {"outcome": review.outcome.value, "rejected": len(review.rejected)}
     if review.outcome is Outcome.REPAIRED:

@@ -6,18 +6,19 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medley.actuation.cluster_api import ClusterApi
 from medley.actuation.iam import iam_client
+from medley.controller.access.generated import GeneratedSources
 from medley.controller.access.loop import AccessLoop, AccessSettings
 from medley.controller.access.reviewer import ProcessReviewer
-from medley.controller.access.sources import Generated, Sources
+from medley.controller.access.sources import Sources
 from medley.controller.health import Health, serve
 from medley.controller.lease import LOST_LEASE, WRITES_UNTIL, Lease, LeaseSettings, campaign
+from medley.policy.generate import ClusterEnvironment
 from medley.telemetry.access_exporter import CONTENT_TYPE, AccessExporter
 
 _log = logging.getLogger(__name__)
@@ -42,13 +43,13 @@ class AccessProcess:
     review_s: float = 60.0
 
 
-def run(process: AccessProcess, settings: AccessSettings, generated: Callable[[ClusterApi], Generated]) -> None:
+def run(process: AccessProcess, settings: AccessSettings, environment: ClusterEnvironment | None) -> None:
     """Look after AccessPolicies until SIGINT or SIGTERM. One that loses its lease ends at once.
 
     Args:
         process: of it.
         settings: of the loop.
-        generated: makes the source of generated policies.
+        environment: the cluster's place in its cloud, where policies for that are to be generated.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -63,7 +64,9 @@ def run(process: AccessProcess, settings: AccessSettings, generated: Callable[[C
     if process.health_port is not None:
         server = serve(health, process.health_port, process.health_host, (CONTENT_TYPE, exporter.text))
     reviewer = ProcessReviewer(process.review_s)
-    loop = AccessLoop(api, Sources(api, iam_client, generated(api)), reviewer, settings, observed=exporter)
+    loop = AccessLoop(
+        api, Sources(api, iam_client, GeneratedSources(api, environment)), reviewer, settings, observed=exporter
+    )
     led = threading.Event()
     try:
         if lease is not None and process.lease is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
@@ -17,9 +17,10 @@ from medley.api.convert import user_error
 from medley.model.live_policy import LivePolicy
 from medley.policy.iam.document import DocumentKind
 from medley.policy.iam.parse import parse_document
+from medley.policy.kind import PolicyKind
 from medley.policy.rbac.document import Kind
 from medley.policy.rbac.parse import looks_like_manifest
-from medley.policy.review import Case, PolicyKind
+from medley.policy.review import Case
 from medley.ports import PolicyHome
 
 Json = dict[str, Any]
@@ -63,7 +64,11 @@ class Source:
         return Case(self.kind, document, self.spec, self.ceilings, live.beside, live.boundary, timeout_ms)
 
 
-Generated = Callable[[str, AccessPolicySpec], "Source"]
+class Generated(Protocol):
+    """Who makes the sources of generated policies."""
+
+    def of(self, namespace: str, spec: AccessPolicySpec, sources: Sources) -> Source:
+        """The source for one AccessPolicy."""
 
 
 class Sources:
@@ -72,7 +77,7 @@ class Sources:
     Args:
         api: for roles.
         iam: makes a client for IAM; called once one is needed.
-        generated: gives the source of a generated policy, for a namespace and a spec.
+        generated: makes the sources of generated policies.
     """
 
     def __init__(self, api: ClusterApi, iam: Callable[[], IamClient], generated: Generated) -> None:
@@ -88,7 +93,7 @@ class Sources:
             UserError: boto3 is not there, or what is generated cannot be.
         """
         if spec.generated is not None:
-            return self._generated(namespace, spec)
+            return self._generated.of(namespace, spec, self)
         assert spec.access_spec is not None
         text = json.dumps({"floor": spec.access_spec.floor or [], "ceiling": spec.access_spec.ceiling or []})
         if spec.document is not None:

@@ -26,7 +26,8 @@ from medley.policy.generate.inputs import (
 )
 from medley.policy.generate.kubernetes import Kubernetes
 from medley.policy.generate.merge import Merged, MergeOutcome, merge_statements
-from medley.policy.generate.part import Cloud, Part, PartName, PolicyKind
+from medley.policy.generate.part import Cloud, Part, PartName
+from medley.policy.kind import PolicyKind
 
 __all__ = [
     "Aws",

@@ -26,9 +26,10 @@ from medley.policy.generate.inputs import (
     own_arn,
     role_name,
 )
-from medley.policy.generate.part import Json, Part, PartName, PolicyKind
+from medley.policy.generate.part import Json, Part, PartName
 from medley.policy.iam.document import VARIABLES_VERSION
 from medley.policy.iam.render import SizeLimit
+from medley.policy.kind import PolicyKind
 
 AUDIENCE = "sts.amazonaws.com"
 POD_IDENTITY_SERVICE = "pods.eks.amazonaws.com"

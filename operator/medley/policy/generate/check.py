@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from medley.policy.answers import Engine
-from medley.policy.generate.part import Part, PolicyKind
+from medley.policy.generate.part import Part
 from medley.policy.iam.document import Document, DocumentKind
 from medley.policy.iam.parse import parse_document
 from medley.policy.iam.policyset import alone
 from medley.policy.iam.render import size_characters
+from medley.policy.kind import PolicyKind
 from medley.policy.prove import Prover
 from medley.policy.rbac import spec as rbac_spec
 from medley.policy.rbac.parse import parse_manifest

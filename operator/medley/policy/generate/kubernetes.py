@@ -12,8 +12,9 @@ from typing import Any
 
 from medley.model.objects import ServiceKey
 from medley.policy.generate.inputs import OperatorNeeds, RouterAccess, ServiceNeeds
-from medley.policy.generate.part import Cloud, Json, Part, PartName, PolicyKind
+from medley.policy.generate.part import Cloud, Json, Part, PartName
 from medley.policy.generate.rbac_spec import Access, spec_of
+from medley.policy.kind import PolicyKind
 from medley.policy.rbac.document import API_GROUP, API_VERSION
 
 CEILINGS = ("kubernetes-danger",)

@@ -24,7 +24,7 @@ from medley.policy.answers import Empty, Engine
 from medley.policy.atoms.product import find
 from medley.policy.clauses import All, Builder, Not, statement_clause
 from medley.policy.generate.check import document_of
-from medley.policy.generate.part import Json, Part, PolicyKind, yaml_text
+from medley.policy.generate.part import Json, Part, yaml_text
 from medley.policy.iam.document import Document, Effect, Sense, Statement
 from medley.policy.iam.evaluate import Evaluator
 from medley.policy.iam.parse import statement_of
@@ -33,6 +33,7 @@ from medley.policy.iam.render import document_value, statement_value
 from medley.policy.iam.request import Request
 from medley.policy.iam.values import text_of
 from medley.policy.json_text import read_json
+from medley.policy.kind import PolicyKind
 from medley.policy.prove import Proved, Prover
 from medley.policy.repair.contradictions import single_rules
 from medley.policy.repair.edits import EditKind, add_statement, apply_edit

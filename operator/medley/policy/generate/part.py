@@ -12,6 +12,7 @@ import yaml
 
 from medley.policy.generate.inputs import OperatorNeeds, ServiceNeeds
 from medley.policy.iam.render import SizeLimit
+from medley.policy.kind import PolicyKind
 
 Json = dict[str, Any]
 
@@ -27,14 +28,6 @@ class PartName(Enum):
     OPERATOR_POLICY = "operator-policy"
     OPERATOR_TRUST = "operator-trust"
     OPERATOR_ROLES = "operator-roles"
-
-
-class PolicyKind(Enum):
-    """What kind of document a part has, hence which parsers, specs and verifiers it takes."""
-
-    IAM_IDENTITY = "IAMIdentity"
-    IAM_TRUST = "IAMTrust"
-    RBAC = "RBAC"
 
 
 @dataclass(frozen=True, slots=True)
