@@ -21,8 +21,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "access",
         help="look after AccessPolicies",
         description="Reads the policies that AccessPolicies name, proves them, and proposes repairs in their status. "
-        "With --enforce it is the policy writer: repairs of AccessPolicies in mode Enforce are written once both engines "
-        "have proved them. It runs beside `medley run` and shares nothing with it, neither process nor rights.",
+        "With --enforce it is the policy writer: repairs of AccessPolicies in mode Enforce are written once both "
+        "engines have proved them. It runs beside `medley run` and shares nothing with it, neither process nor rights.",
     )
     parser.add_argument(
         "--kubeconfig", type=Path, help="default: $KUBECONFIG, then the pod's own account, then ~/.kube/config"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -49,7 +50,7 @@ class GeneratedSources:
         account = spec.generated.router_account
         if account is not None:
             part = _part(
-                service_parts(to_needs(key, None, RouterNeeds(account, config_map_name(key)))), PartName.ROUTER
+                service_parts(to_needs(key, None, RouterNeeds(account, config_map_name(key.name)))), PartName.ROUTER
             )
             return sources.roles(spec, _roles_of(part), part.spec_text)
         assert spec.iam_role_ref is not None
@@ -66,9 +67,13 @@ class GeneratedSources:
         parts = service_parts(to_needs(key, access, role=spec.iam_role_ref.name), self._environment)
         trust = spec.iam_role_ref.part == "Trust"
         part = _part(parts, PartName.POD_TRUST if trust else PartName.POD_POLICY)
+        wanted = ""
         if access.statements and not trust:
+            # Their spec leaves room beside them: floor and what is shut whatever a user adds.
             part = _merged(part, access.statements)
-        return sources.iam_role(spec, part.spec_text)
+            wanted = part.document_text
+        source = sources.iam_role(spec, part.spec_text)
+        return replace(source, wanted=wanted, ceilings=tuple(dict.fromkeys((*source.ceilings, *part.ceilings))))
 
     def _access(self, key: ServiceKey) -> AccessSpec | None:
         try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from medley.actuation.cluster_api import ClusterApi, PatchType
+from medley.actuation.cluster_api import NOT_FOUND, ApiError, ClusterApi, PatchType
 from medley.actuation.events import EventType, post
 from medley.actuation.roles import FIELD_MANAGER, RoleHome
 from medley.actuation.status import conditions, timestamp
@@ -347,6 +347,8 @@ class AccessLoop:
             if body not in (before.get("conditions") or []):
                 _apply(self._api, manifest, f"{path}/status", {"conditions": [body]})
         except MedleyError as error:
+            if isinstance(error, ApiError) and error.status == NOT_FOUND:
+                return  # the AccessPolicy says that there is no such service
             self._say(str(service), f"LLMService {service}: its condition could not be written: {error}")
 
     def _say(self, what: str, text: str) -> None:
@@ -401,14 +403,17 @@ def _service_of(manifest: Json) -> ServiceKey | None:
     return ServiceKey(manifest["metadata"]["namespace"], found) if found else None
 
 
+_QUIET = frozenset({Done.NOTHING_TO_DO.value, Done.CHECKED.value, Done.UNKNOWN.value, "Off"})
+"""Reasons that come and go in normal work."""
+
+
 def _events(before: Json, after: Json) -> list[tuple[EventType, str, str]]:
     """What became of each condition, where that is news."""
     old = {item["type"]: (item["status"], item["reason"]) for item in before.get("conditions") or []}
     out = []
     for item in after["conditions"]:
-        now = (item["status"], item["reason"])
-        quiet = item["reason"] in (Done.NOTHING_TO_DO.value, Done.CHECKED.value, "Off", Done.UNKNOWN.value)
-        if now == old.get(item["type"]) or quiet or (item["type"] not in old and item["status"] == "True"):
+        first_and_fine = item["type"] not in old and item["reason"] == Verdict.SATISFIED.value
+        if (item["status"], item["reason"]) == old.get(item["type"]) or item["reason"] in _QUIET or first_and_fine:
             continue
         kind = EventType.WARNING if item["status"] == "False" and item["reason"] != "Proposed" else EventType.NORMAL
         out.append((kind, item["reason"], f"{item['type']}={item['status']}: {item['message']}"))

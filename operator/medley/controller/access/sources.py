@@ -48,6 +48,7 @@ class Source:
         home: where the document is in force; None: it is `text`.
         text: of a document that is in force nowhere.
         consent: what Enforce needs.
+        wanted: text of the document that should be in force, where the spec leaves room for others.
     """
 
     title: str
@@ -57,11 +58,12 @@ class Source:
     home: PolicyHome | None
     text: str = ""
     consent: Consent = Consent(False)
+    wanted: str = ""
 
     def case(self, live: LivePolicy, timeout_ms: int) -> Case:
         """What the review is asked."""
         document = live.document or (EMPTY_IAM if self.kind is not PolicyKind.RBAC else "")
-        return Case(self.kind, document, self.spec, self.ceilings, live.beside, live.boundary, timeout_ms)
+        return Case(self.kind, document, self.spec, self.ceilings, live.beside, live.boundary, timeout_ms, self.wanted)
 
 
 class Generated(Protocol):
