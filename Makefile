@@ -17,6 +17,10 @@ setup:  ## Make .venv from uv.lock, with all extras and groups
 demo: setup  ## Watch the whole loop on this machine (DURATION=120 ends by itself)
 	@exec .venv/bin/medley demo --duration $(DURATION)
 
+.PHONY: demo-access
+demo-access: setup  ## AccessPolicies at work: a role widened by hand is found, repaired, proved, written; ends with a JSON line
+	@exec .venv/bin/medley demo --access-only
+
 .PHONY: tools
 tools: setup  ## Fetch or build etcd, Kubernetes and Prometheus into the cache
 	@$(PY) -c 'from medley.lab.tools import Tool, ensure; print(*ensure(Tool, print).values(), sep="\n")'

@@ -16,6 +16,7 @@ from medley.api.convert import parse
 from medley.api.manifests import read_manifests
 from medley.cli.output import plan_object, print_plan
 from medley.cli.plan import plan
+from medley.lab.access_demo import run_access_demo
 from medley.lab.demo import RATE_LEVEL, SHAPE, demo_trace, run_demo
 from medley.lab.traces import recorded_trace
 from medley.model.errors import UserError
@@ -32,6 +33,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--duration", type=float, default=0.0, metavar="S", help="seconds of traffic; 0: until Ctrl-C")
     parser.add_argument("--seed", type=int, default=1, help="of everything random (default 1)")
     parser.add_argument("-f", "--file", type=Path, help="another example")
+    parser.add_argument(
+        "--access-only",
+        action="store_true",
+        help="only what AccessPolicies do: a role is widened by hand, found, repaired, proved, written; ends by itself "
+        "with one JSON object",
+    )
     parser.set_defaults(run=run)
 
 
@@ -41,9 +48,16 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("must be 0 or more", field="--duration")
     console = Console(highlight=False)
     began_s = time.monotonic()
+
+    def progress(line: str) -> None:
+        console.print(f"[{time.monotonic() - began_s:6.1f} s] {line}", markup=False, soft_wrap=True)
+
     # Being told to end is a way to end, not a reason to leave things behind.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     example = args.file or example_file()
+    if args.access_only:
+        print(json.dumps(run_access_demo(example, progress)))
+        return 0
     trace = recorded_trace()
     workload = from_requests(((r.input_tokens, r.output_tokens) for r in trace), trace[-1].at_s - trace[0].at_s)
     console.print(
@@ -58,9 +72,6 @@ def run(args: argparse.Namespace) -> int:
         f"\n[bold]Live[/bold]: the same traffic at {RATE_LEVEL:g} of its rate, with this shape laid over it: {shape} "
         f"({len(sent)} requests). GPUs are simulated, with true speeds ±10 % off their profiles; all else is real."
     )
-
-    def progress(line: str) -> None:
-        console.print(f"[{time.monotonic() - began_s:6.1f} s] {line}", markup=False, soft_wrap=True)
 
     try:
         summary = run_demo(example, args.duration, console, progress, args.seed)

@@ -19,6 +19,8 @@ from rich.text import Text
 from medley.allocation.problem import Outcome as PlanOutcome
 from medley.api.snapshot_file import Record, load
 from medley.cycle.decision import ServiceDecision
+from medley.lab.access_demo import beside
+from medley.lab.access_show import AccessShow
 from medley.lab.load import Latency, LoadGenerator, Outcome, latency_percentile, slo_attainment
 from medley.lab.scene import Scene, SceneSettings
 from medley.lab.traces import Shape, Trace, compress, recorded_trace, scaled, shaped
@@ -35,6 +37,8 @@ SHAPE = Shape(((0.0, 0.2), (0.1, 0.3), (0.5, 3.0), (0.6, 3.0), (0.8, 0.8), (1.0,
 
 ROUND_S = 120.0
 FIRST_READY_TIMEOUT_S = 90.0
+ACCESS_AT = 0.3
+"""When a role is widened by hand, as a share of the duration."""
 LATENCY_WINDOW_S = 15.0
 BARS = " ▁▂▃▄▅▆▇█"
 
@@ -141,7 +145,9 @@ def run_demo(
         )
         tally = Tally()
         outcomes: list[Outcome] = []
-        with _view(console) as show:
+        access = AccessShow(scene.api, scene.control_plane.kubeconfig, scene.directory, service.key)
+        after_s = ACCESS_AT * (duration_s or ROUND_S)
+        with _view(console) as show, beside(access, after_s, progress):
             ends_s = time.monotonic() + duration_s if duration_s else math.inf
             turn = 0
             while time.monotonic() < ends_s:
