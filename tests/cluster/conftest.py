@@ -6,16 +6,20 @@ Locally these tests are skipped with the reason where no control plane can be ha
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from medley.actuation.cluster_api import ClusterApi
 from medley.lab.control_plane import ControlPlane, connect_or_start
+from medley.lab.tools import Tool, ensure
 from medley.model.errors import MedleyError
+from rendered_chart import Helm
 
 TEST_TIMEOUT_S = 300
 
@@ -39,6 +43,24 @@ def control_plane() -> Iterator[ControlPlane]:
         pytest.skip(f"no control plane can be had: {error}")
     yield cluster
     running.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def helm() -> Helm:
+    try:
+        binary = ensure([Tool.HELM], lambda line: print(line, file=sys.__stderr__, flush=True))[Tool.HELM]
+    except MedleyError as error:
+        if os.environ.get("REQUIRE_CLUSTER") == "1":
+            pytest.fail(f"REQUIRE_CLUSTER=1, and helm cannot be had: {error}")
+        pytest.skip(f"helm cannot be had: {error}")
+
+    def run(*arguments: str | Path, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "KUBECONFIG": str(kubeconfig or "/dev/null")}
+        return subprocess.run(
+            [binary, *arguments], capture_output=True, text=True, check=False, env=environment, timeout=120
+        )
+
+    return run
 
 
 @pytest.fixture

@@ -25,41 +25,14 @@ from medley.controller.preflight import OLDEST_MINOR
 from medley.cycle.decide import decide
 from medley.lab.control_plane import ControlPlane
 from medley.lab.tools import Tool, ensure
-from medley.model.errors import MedleyError, TransientError
+from medley.model.errors import TransientError
 from medley.telemetry.exporter import Exporter
+from rendered_chart import CHART, NAMESPACE, RELEASE, ROOT, Helm, by_text, rendered
 from snapshots import snapshot, whole
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).parents[2]
-CHART = ROOT / "charts" / "medley"
 GOLDEN = ROOT / "tests" / "golden" / "chart"
-RELEASE, NAMESPACE = "medley", "medley-chart"
-Helm = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="session")
-def helm() -> Helm:
-    try:
-        binary = ensure([Tool.HELM], lambda line: print(line, file=sys.__stderr__, flush=True))[Tool.HELM]
-    except MedleyError as error:
-        if os.environ.get("REQUIRE_CLUSTER") == "1":
-            pytest.fail(f"REQUIRE_CLUSTER=1, and helm cannot be had: {error}")
-        pytest.skip(f"helm cannot be had: {error}")
-
-    def run(*arguments: str | Path, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "KUBECONFIG": str(kubeconfig or "/dev/null")}
-        return subprocess.run(
-            [binary, *arguments], capture_output=True, text=True, check=False, env=environment, timeout=120
-        )
-
-    return run
-
-
-def rendered(helm: Helm, *arguments: str) -> list[dict[str, Any]]:
-    done = helm("template", RELEASE, CHART, "--namespace", NAMESPACE, *arguments)
-    assert done.returncode == 0, done.stderr
-    return [item for item in yaml.safe_load_all(done.stdout) if item]
 
 
 def test_the_values_are_the_defaults_of_the_model() -> None:
@@ -106,6 +79,15 @@ VARIATIONS = {
         "--set", "namespaces={serving,batch}",
         "--set", "podMonitor.enabled=true,podMonitor.labels.release=prometheus",
     ),
+    "access": (
+        "--set", "access.enabled=true,namespaces={serving},access.proposer.url=http://llm.serving/v1",
+        "--set", "access.proposer.model=llama,access.proposer.secretName=key,image.tag=1.2",
+    ),
+    "access-enforce": (
+        "--set", "access.enabled=true,access.enforce=true,access.clusterRoles=true,namespaces={serving,batch}",
+        "--set-string", "access.aws.account=111122223333",
+        "--set", "access.aws.region=eu-west-1,access.aws.cluster=prod,access.aws.oidcIssuer=oidc.example/id/1",
+    ),
     "bare": (
         "--set", "crds.enabled=false,rbac.create=false,serviceAccount.create=false,serviceAccount.name=mine",
         "--set", "replicaCount=1,topologySpread.enabled=false,podDisruptionBudget.enabled=false",
@@ -135,9 +117,6 @@ def test_the_roles_are_the_rights_in_the_code(helm: Helm, services: tuple[str, .
 
     def rules(objects: list[dict[str, Any]]) -> list[Any]:
         return [(item["kind"], sorted(item["rules"], key=by_text)) for item in objects if "rules" in item]
-
-    def by_text(item: Any) -> str:
-        return json.dumps(item)
 
     assert sorted(rules(items), key=by_text) == sorted(rules(wanted), key=by_text)
     assert bindings(items) == bindings(wanted)

@@ -45,3 +45,30 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
 {{- end }}
 {{- end }}
+
+{{- define "medley.access.fullname" -}}
+{{- printf "%s-access" (include "medley.fullname" .) }}
+{{- end }}
+
+{{- define "medley.access.selector" -}}
+app.kubernetes.io/name: {{ include "medley.name" . }}-access
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "medley.access.labels" -}}
+{{ include "medley.access.selector" . }}
+{{ omit (fromYaml (include "medley.labels" .)) "app.kubernetes.io/name" "app.kubernetes.io/instance" | toYaml }}
+{{- end }}
+
+{{- define "medley.access.account" -}}
+{{- if .Values.access.serviceAccount.create }}
+{{- default (include "medley.access.fullname" .) .Values.access.serviceAccount.name }}
+{{- else }}
+{{- required "access.serviceAccount.name is needed where access.serviceAccount.create is false" .Values.access.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "medley.access.image" -}}
+{{- $tag := default (printf "%s-full" (default .Chart.AppVersion .Values.image.tag)) .Values.access.imageTag }}
+{{- printf "%s:%s" .Values.image.repository $tag }}
+{{- end }}
