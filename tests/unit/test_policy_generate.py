@@ -218,6 +218,7 @@ STRANGE_URIS = [
     ("s3://models/$llama", "characters"),
     ("s3://models/a//b", "characters"),
     ("s3://models//a", "characters"),
+    ("s3://models/a//", "characters"),
     ("s3://models/lla ma", "characters"),
     ("s3://models/läma", "characters"),
     ("s3://models/a\n", "characters"),
