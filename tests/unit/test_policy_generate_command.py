@@ -76,6 +76,7 @@ def test_json_has_documents_specs_verdicts_and_the_engines_of_each_proof(generat
         assert f"{part['owner']} {part['part']}: Satisfied" in err
     assert whole["parts"][0]["kind"] == "IAMIdentity"
     assert whole["parts"][0]["role"] == "medley_prod_prod_chat"
+    assert whole["parts"][0]["ceilings"] == ["aws-escalation", "aws-credentials"]
     assert whole["parts"][1]["serviceAccount"] == "prod/chat-engine"
 
 

@@ -62,6 +62,7 @@ class Result:
 
     checked: Checked
     account: str
+    ceilings: tuple[str, ...] = ()
     merged: Merged | None = None
     doubt: str = ""
 
@@ -291,10 +292,10 @@ def _result(part: Part, account: str, access: AccessSpec | None, prover: Prover,
     doubt = "" if Engine.SMT in prover.engines else NO_Z3
     statements = (access.statements if access is not None else None) or []
     if part.name is not PartName.POD_POLICY or not statements or doubt:
-        return Result(check(part, prover, ceilings), account, doubt=doubt)
+        return Result(check(part, prover, ceilings), account, tuple(own), doubt=doubt)
     field = f"{part.owner} spec.access.statements"
     merged = merge_statements(part, statements, prover, ceilings, field)
-    return Result(check(merged.part, prover, ceilings), account, merged)
+    return Result(check(merged.part, prover, ceilings), account, tuple(own), merged)
 
 
 def _lines(result: Result) -> Iterator[str]:
@@ -350,6 +351,7 @@ def _object(result: Result) -> dict[str, Any]:
         "limit": None if part.limit is None else part.limit.value,
         "document": part.document if proved else None,
         "spec": part.spec,
+        "ceilings": list(result.ceilings),
         "report": said,
         "statements": None if merged is None else _merged_object(merged),
     }
