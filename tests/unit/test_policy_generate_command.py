@@ -182,6 +182,20 @@ def test_a_refused_statement_is_said_with_its_witness_and_nothing_is_printed_as_
     assert generate(*IRSA, "-o", "terraform", objects=[service(statements=[own])])[:2] == (1, "")
 
 
+def test_a_statement_may_not_reach_into_another_services_folder(generate: Run) -> None:
+    other = service("other", modelUri=ACCESS["modelUri"], cacheUri="s3://scratch/other", serviceAccountName="other")
+    own = [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{place}/x"} for place in
+           ("scratch/other", "scratch/mine", "models/llama/8b")]  # fmt: skip
+    arguments = (*IRSA, "--part", "pod-policy", "--service", "prod/chat")
+    for statement, outcome in zip(own, ("Refused", "Accepted", "Accepted"), strict=True):
+        _, out, err = generate(*arguments, objects=[service(statements=[statement]), other])
+        (part,) = json.loads(out)["parts"]
+        assert part["statements"]["outcome"] == outcome, err
+    code, out, err = generate(*arguments, objects=[service(statements=own[:1]), other])
+    assert code == 1
+    assert "own-1 asks for what the ceiling objects-of-prod-other forbids: they are LLMService/prod/other's" in err
+
+
 def test_without_z3_it_is_said_and_not_known(generate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "z3" else found(name, *more))

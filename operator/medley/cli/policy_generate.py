@@ -25,6 +25,7 @@ from medley.model.errors import UserError
 from medley.model.objects import ServiceKey
 from medley.policy.answers import Engine
 from medley.policy.generate import (
+    Aws,
     Checked,
     ClusterEnvironment,
     Merged,
@@ -51,6 +52,7 @@ from medley.policy.rbac.verify import RbacReport
 from medley.policy.repair.edits import edit_text, edit_value
 from medley.policy.verify import IamReport, Verdict
 
+NEIGHBOURS = "other services' objects"
 NO_Z3 = "proved by engine B alone: Z3 is not installed"
 _PLURALS = {("karpenter.sh", "NodePool"): "nodepools"}
 _NO_ROUTER = "none"
@@ -146,11 +148,15 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Generate, verify and print."""
     environment, resources = environment_of(args), resources_of(args)
+    everybody = [_service_needs(args, key, access) for key, access in resources.access]
     with_z3 = importlib.util.find_spec("z3") is not None
     prover = prover_of(args) if with_z3 else Prover(args.timeout_ms, (Engine.ATOMS,))
     results = []
-    for part, account, access in _chosen(args, environment, resources):
-        results.append(_result(part, account, access, prover, args))
+    for part, account, access, needs in _chosen(args, environment, resources):
+        neighbours = ""
+        if environment is not None and needs is not None:
+            neighbours = Aws(environment).neighbours_ceiling(needs, everybody)
+        results.append(_result(part, account, access, neighbours, prover, args))
     if not results:
         raise UserError(
             "nothing is to be generated", field="policy generate", fix="Give -f, --operator, or other parts"
@@ -197,8 +203,8 @@ def resources_of(args: argparse.Namespace) -> Resources:
 
 def _chosen(
     args: argparse.Namespace, environment: ClusterEnvironment | None, resources: Resources
-) -> Iterator[tuple[Part, str, AccessSpec | None]]:
-    """The parts that are asked for, with the account of their role and the access that their service declares."""
+) -> Iterator[tuple[Part, str, AccessSpec | None, ServiceNeeds | None]]:
+    """The parts that are asked for, with the account of their role, and the access and needs of their service."""
     every_service = not args.service and not args.operator
     known = {str(service.key): service.key for service in resources.services}
     for name in args.service:
@@ -225,12 +231,12 @@ def _chosen(
             print(f"{key}: IAM is left out: give --aws-account, --region and --cluster", file=sys.stderr)
         for part in service_parts(needs, environment):
             if asked(part):
-                yield part, f"{key.namespace}/{needs.account}", access
+                yield part, f"{key.namespace}/{needs.account}", access, needs
     if args.operator:
         needs_of_operator = _operator_needs(args, resources)
         for part in operator_parts(needs_of_operator, environment):
             if asked(part):
-                yield part, str(needs_of_operator.account), None
+                yield part, str(needs_of_operator.account), None, None
 
 
 def _service_needs(args: argparse.Namespace, key: ServiceKey, access: AccessSpec | None) -> ServiceNeeds:
@@ -286,7 +292,9 @@ def _scale_resources(args: argparse.Namespace, resources: Resources) -> Iterator
     yield from found
 
 
-def _result(part: Part, account: str, access: AccessSpec | None, prover: Prover, args: argparse.Namespace) -> Result:
+def _result(
+    part: Part, account: str, access: AccessSpec | None, neighbours: str, prover: Prover, args: argparse.Namespace
+) -> Result:
     own = [name for name in args.ceiling if name != "none"] if args.ceiling else list(part.ceilings)
     ceilings = {name: ceiling_text(name) for name in own}
     doubt = "" if Engine.SMT in prover.engines else NO_Z3
@@ -294,6 +302,8 @@ def _result(part: Part, account: str, access: AccessSpec | None, prover: Prover,
     if part.name is not PartName.POD_POLICY or not statements or doubt:
         return Result(check(part, prover, ceilings), account, tuple(own), doubt=doubt)
     field = f"{part.owner} spec.access.statements"
+    if neighbours:
+        ceilings[NEIGHBOURS] = neighbours
     merged = merge_statements(part, statements, prover, ceilings, field)
     return Result(check(merged.part, prover, ceilings), account, tuple(own), merged)
 
