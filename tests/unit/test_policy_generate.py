@@ -122,6 +122,11 @@ def test_every_kind_of_damage_is_repaired_and_the_repair_is_proved(name: str) ->
             found = repair(given, spec, BOTH, None if part.limit is None else part.limit.value)
             assert found.outcome is Outcome.REPAIRED, kind
             repaired = document_text(found.document)
+            if part.kind is PolicyKind.IAM_TRUST:
+                assert all(statement.resource is None for statement in found.document.statements), (
+                    "IAM refuses it there"
+                )
+                assert all(statement.principal is not None for statement in found.document.statements), kind
         assert check_text(part, repaired, BOTH).usable, kind
     assert len(seen) >= 10
 
