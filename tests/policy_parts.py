@@ -50,10 +50,15 @@ def chat(at: ClusterEnvironment, **changes: Any) -> ServiceNeeds:
 
 
 def operator(services: tuple[str, ...] = ("prod", "dev")) -> OperatorNeeds:
-    """The operator with three node groups, one of which it scales through its Auto Scaling group."""
+    """The operator with four node groups, two of which it scales through their Auto Scaling groups."""
     return OperatorNeeds(
         ServiceKey("medley-system", "medley"),
-        (NodegroupPool("l4", "gpu-l4"), NodegroupPool("a10", "gpu-a10"), NodegroupPool("a100", "gpu-a100", "eks-a100")),
+        (
+            NodegroupPool("l4", "gpu-l4"),
+            NodegroupPool("a10", "gpu-a10"),
+            NodegroupPool("a100", "gpu-a100", "eks-gpu-a100-0a1b2c3d"),
+            NodegroupPool("h100", "gpu-h100", "eks-gpu-h100-4e5f6a7b"),
+        ),
         RIGHTS_OF_ALL,
         tuple(role_manifests("medley", "medley-system", RIGHTS_OF_ALL, services)),
         services,

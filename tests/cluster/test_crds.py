@@ -32,6 +32,19 @@ Kubectl = Callable[..., str]
 
 SCALE: Json = {"apiVersion": "lab.medley.dev/v1alpha1", "kind": "NodeGroup", "name": "l4"}
 SPOT: Json = {"capacityType": "Spot", "pricePerNodeHour": "0.31"}
+KEY = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+STATEMENT: Json = {
+    "Effect": "Allow",
+    "Action": ["sqs:SendMessage"],
+    "Resource": "*",
+    "Condition": {"StringEquals": {"aws:ResourceTag/team": "ours"}},
+}
+ACCESS: Json = {
+    "serviceAccountName": "chat-engine",
+    "modelUri": "s3://models/llama/8b",
+    "kmsKeyArn": KEY,
+    "statements": [STATEMENT],
+}
 GRID: Json = {
     "inputTokens": [128, 512],
     "outputTokens": [128],
@@ -173,6 +186,10 @@ def test_an_unknown_field_is_refused_when_strict_and_pruned_otherwise(api: Clust
     assert created["spec"]["slo"] == {"timePerOutputTokenMs": 120, "percentile": 95}
 
 
+def test_statements_are_stored_whole(api: ClusterApi) -> None:
+    assert try_create(api, service(access=ACCESS))["spec"]["access"] == ACCESS
+
+
 VALID: dict[str, Json] = {
     "pool by gpu": pool(instanceType=UNSET, gpu="X1", gpusPerNode=4, offerings=[{"pricePerNodeHour": "2"}]),
     "pool with spot": pool(offerings=[{"capacityType": "OnDemand"}, SPOT]),
@@ -191,6 +208,11 @@ VALID: dict[str, Json] = {
         ],
     ),
     "service with whole numbers and fractions": service(slo={"timePerOutputTokenMs": 33.3, "percentile": 99.99}),
+    "service with access": service(access=ACCESS),
+    "service with an account alone": service(access={"serviceAccountName": "chat"}),
+    "service with an image alone": service(
+        access={"imageRepositoryArn": "arn:aws:ecr:us-east-1:111122223333:repository/vllm"}
+    ),
     "service with a budget": service(scaling={"maxHourlyCost": "20"}),
     "profile with derating 1": profile(derating=1),
     "profile with zeros": profile(maxThroughput={**GRID, "requestsPerSecond": [[9.1], [0]]}),
@@ -257,7 +279,53 @@ INVALID: dict[str, tuple[Json, str, str]] = {
         "spec",
         "maxThroughput.requestsPerSecond: each row has one value per outputTokens",
     ),
+    "a model without an account": (
+        service(access={"modelUri": "s3://models/llama"}),
+        "spec",
+        "access: set serviceAccountName",
+    ),
+    "the account of every pod": (
+        service(access={"serviceAccountName": "default"}),
+        "spec",
+        "access.serviceAccountName: every pod without another account",
+    ),
+    "statements without a role": (
+        service(access={"serviceAccountName": "chat", "statements": [STATEMENT]}),
+        "spec",
+        "access: kmsKeyArn and statements need modelUri or cacheUri",
+    ),
+    "a key without a role": (
+        service(access={"kmsKeyArn": KEY}),
+        "spec",
+        "access: kmsKeyArn and statements need modelUri or cacheUri",
+    ),
     # Bounds, types and patterns
+    "a whole bucket": (service(access={**ACCESS, "modelUri": "s3://models"}), "spec.access.modelUri", "should match"),
+    "a star in a prefix": (
+        service(access={**ACCESS, "modelUri": "s3://models/*"}),
+        "spec.access.modelUri",
+        "should match",
+    ),
+    "an alias of a key": (
+        service(access={**ACCESS, "kmsKeyArn": "alias/models"}),
+        "spec.access.kmsKeyArn",
+        "should match",
+    ),
+    "a statement without effect": (
+        service(access={**ACCESS, "statements": [{"Action": "s3:*"}]}),
+        "spec.access.statements[0].Effect",
+        "Required value",
+    ),
+    "a statement with another effect": (
+        service(access={**ACCESS, "statements": [{"Effect": "allow"}]}),
+        "spec.access.statements[0].Effect",
+        "Unsupported value",
+    ),
+    "too many statements": (
+        service(access={**ACCESS, "statements": [STATEMENT] * 17}),
+        "spec.access.statements",
+        "must have at most 16 items",
+    ),
     "no slo": (service(slo=UNSET), "spec.slo", "Required value"),
     "no provider": (pool(provider=UNSET), "spec.provider", "Required value"),
     "percentile 100": (

@@ -30,9 +30,17 @@ from medley.policy.generate import (
     operator_parts,
     service_parts,
 )
+from medley.policy.generate.check import document_of
 from medley.policy.generate.part import yaml_text
 from medley.policy.glob import action_glob, matcher
+from medley.policy.iam.render import document_text
 from medley.policy.prove import Prover
+from medley.policy.rbac.parse import parse_manifest
+from medley.policy.rbac.render import manifest_text
+from medley.policy.rbac.repair import repair as repair_roles
+from medley.policy.rbac.spec import read_spec as read_rbac_spec
+from medley.policy.repair.repair import Outcome, repair
+from medley.policy.spec.read import read_spec
 from medley.policy.verify import Verdict
 from policy_parts import (
     ACCOUNT,
@@ -95,6 +103,32 @@ def test_every_damage_is_rejected(place: str, name: str) -> None:
         report = check_text(part, text_of(document), ATOMS).report
         assert report.verdict is Verdict.VIOLATED, (kind, text_of(document))
     assert len(kinds) >= 10, kinds
+
+
+@pytest.mark.parametrize("name", ["pod-policy", "pod-trust", "image-pull", "service-account", "router"])
+def test_every_kind_of_damage_is_repaired_and_the_repair_is_proved(name: str) -> None:
+    part = part_of(name)
+    seen = set()
+    for kind, document in damaged(part):
+        if kind in seen or not document or (isinstance(document, dict) and not document["Statement"]):
+            continue  # IAM takes no policy without statements
+        seen.add(kind)
+        if part.kind is PolicyKind.RBAC:
+            roles = repair_roles(parse_manifest(text_of(document)), read_rbac_spec(part.spec_text, "s"), BOTH)
+            assert roles.outcome is Outcome.REPAIRED, kind
+            repaired = manifest_text(roles.manifest)
+        else:
+            given, spec = document_of(part, text_of(document)), read_spec(part.spec_text, "s")
+            found = repair(given, spec, BOTH, None if part.limit is None else part.limit.value)
+            assert found.outcome is Outcome.REPAIRED, kind
+            repaired = document_text(found.document)
+            if part.kind is PolicyKind.IAM_TRUST:
+                assert all(statement.resource is None for statement in found.document.statements), (
+                    "IAM refuses it there"
+                )
+                assert all(statement.principal is not None for statement in found.document.statements), kind
+        assert check_text(part, repaired, BOTH).usable, kind
+    assert len(seen) >= 10
 
 
 def test_actions_and_condition_keys_exist_and_go_with_each_other() -> None:
@@ -218,6 +252,7 @@ STRANGE_URIS = [
     ("s3://models/$llama", "characters"),
     ("s3://models/a//b", "characters"),
     ("s3://models//a", "characters"),
+    ("s3://models/a//", "characters"),
     ("s3://models/lla ma", "characters"),
     ("s3://models/läma", "characters"),
     ("s3://models/a\n", "characters"),

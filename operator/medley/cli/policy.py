@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-COMMANDS = ("verify", "diff", "explain", "localise", "repair", "requests")
+COMMANDS = ("verify", "diff", "explain", "localise", "repair", "requests", "generate")
 """One module `policy_NAME` of this room each, with `register(subparsers)`; imported only when `policy` is named."""
 
 

@@ -10,7 +10,7 @@ Each document and each spec is written from the inputs by its own function: a sl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from medley.model.errors import UserError
@@ -26,7 +26,7 @@ from medley.policy.generate.inputs import (
     own_arn,
     role_name,
 )
-from medley.policy.generate.part import Json, Part, PartName
+from medley.policy.generate.part import Json, Part, PartName, yaml_text
 from medley.policy.iam.document import VARIABLES_VERSION
 from medley.policy.iam.render import SizeLimit
 from medley.policy.kind import PolicyKind
@@ -92,6 +92,25 @@ class Aws:
         if isinstance(needs, ServiceNeeds):
             return {ROLE_ANNOTATION: self.role_arn(self._service_role(needs))} if needs.uses_cloud else {}
         return {ROLE_ANNOTATION: self.role_arn(self._operator_role(needs))} if needs.nodegroups else {}
+
+    def neighbours_ceiling(self, needs: ServiceNeeds, others: Iterable[ServiceNeeds]) -> str:
+        """A spec whose ceiling shuts what other services keep to themselves; empty if there is nothing.
+
+        For a user's own statements: what is generated reaches none of it anyway. Folders that a service shares with
+        another, such as the same model, are not shut.
+        """
+        own = [place for place in (needs.model, needs.cache) if place is not None]
+        rules: list[Json] = []
+        for other in others:
+            if other.key == needs.key:
+                continue
+            places = [place for place in (other.model, other.cache) if place is not None]
+            apart = [self._objects_arn(place) for place in places if not any(place.overlaps(mine) for mine in own)]
+            if apart:
+                reason = f"they are LLMService/{other.key}'s"
+                rule_id = f"objects-of-{other.key.namespace}-{other.key.name}"
+                rules.append({"id": rule_id, "action": "s3:*", "resource": apart, "reason": reason})
+        return yaml_text([{"ceiling": rules}]) if rules else ""
 
     def role_arn(self, role: str) -> str:
         """The ARN of a role of this account."""

@@ -134,7 +134,7 @@ def bucket_prefix(uri: str, field: str) -> BucketPrefix:
         )
     if not prefix:
         raise UserError("names a whole bucket", field=field, fix="Put the files under a prefix and name it")
-    if not _PREFIX.match(prefix) or prefix.startswith("/") or "//" in prefix:
+    if not _PREFIX.match(prefix) or prefix.startswith("/") or prefix.endswith("/") or "//" in prefix:
         raise UserError(
             f"the prefix {prefix!r} has characters that a policy cannot name safely",
             field=field,

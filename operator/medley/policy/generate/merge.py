@@ -34,7 +34,9 @@ from medley.policy.iam.request import Request
 from medley.policy.iam.values import text_of
 from medley.policy.json_text import read_json
 from medley.policy.kind import PolicyKind
+from medley.policy.membership import lies_in
 from medley.policy.prove import Proved, Prover
+from medley.policy.realistic import realistic
 from medley.policy.repair.contradictions import single_rules
 from medley.policy.repair.edits import EditKind, add_statement, apply_edit
 from medley.policy.repair.repair import Outcome, Repair, prove_edits, repair
@@ -117,7 +119,11 @@ def merge_statements(
         why = f"{first.floor.id} asks for what the ceiling {first.ceiling.id} forbids"
         if first.ceiling.reason:
             why += f": {first.ceiling.reason}"
-        return Merged(MergeOutcome.REFUSED, part, found, why, first.witness)
+
+        def still(other: Request) -> bool:
+            return lies_in(first.floor.parts[0], other) and any(lies_in(p, other) for p in first.ceiling.parts)
+
+        return Merged(MergeOutcome.REFUSED, part, found, why, realistic(first.witness, still))
     outcome = MergeOutcome.REFUSED if found.outcome is Outcome.TOO_LONG else MergeOutcome.UNKNOWN
     return Merged(outcome, part, found, found.reason)
 

@@ -25,7 +25,7 @@ from medley.policy.rbac.roleset import RoleSet
 from medley.policy.rbac.samples import samples
 from medley.policy.rbac.spec import Rule, Spec
 from medley.policy.rbac.verify import RbacReport, Verification, Witness, verify
-from medley.policy.rbac.widening import Widening
+from medley.policy.rbac.widening import Widening, bindings_to_the_floor
 from medley.policy.repair.repair import Outcome
 from medley.policy.verify import Verdict
 
@@ -82,6 +82,12 @@ def repair(manifest: Manifest, spec: Spec, prover: Prover) -> Repair:
     contradictions = tuple(_contradictions(spec, prover))
     if contradictions:
         return Repair(Outcome.CONTRADICTION, manifest, (), before, None, contradictions=contradictions)
+    bound = bindings_to_the_floor(manifest, spec)
+    if bound:
+        repaired = apply_edits(manifest, bound)
+        proof = verify(RoleSet(repaired), spec, prover)
+        if proof.verdict is Verdict.SATISFIED:
+            return Repair(Outcome.REPAIRED, repaired, bound, before, proof)
     search = _Search(manifest, spec)
     search.run()
     proof = verify(RoleSet(search.manifest), spec, prover)

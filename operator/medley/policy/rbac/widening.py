@@ -25,6 +25,7 @@ from medley.policy.rbac.narrowing import Plan, add_object, free_name
 from medley.policy.rbac.regions import Among, Region
 from medley.policy.rbac.request import ACCOUNT_PREFIX, ANONYMOUS, AUTHENTICATED, FIRST, UNAUTHENTICATED, Caller
 from medley.policy.rbac.roleset import EVERYWHERE, RoleSet, applies_to
+from medley.policy.rbac.spec import Spec
 from medley.policy.rbac.verify import Witness
 
 
@@ -58,7 +59,7 @@ class Widening:
         yield from self._bound(witness)
         for role in self._reaching(witness):
             yield (Edit(EditKind.ADD_RULE, role.key, added=wanted),)
-        subjects = _subjects(witness.rule.parts[0].caller)
+        subjects = subjects_of(witness.rule.parts[0].caller)
         for role in self._idle(witness):
             binding = self._binding(role, witness.request.namespace, subjects)
             yield (Edit(EditKind.ADD_RULE, role.key, added=wanted), add_object(binding))
@@ -79,7 +80,7 @@ class Widening:
     def _bound(self, witness: Witness) -> Iterator[Plan]:
         """A role that allows it to others: the caller as a subject of its binding, or a binding of its own."""
         request = witness.request
-        subjects = _subjects(witness.rule.parts[0].caller)
+        subjects = subjects_of(witness.rule.parts[0].caller)
         for role in (found for found in self._objects.values() if isinstance(found, Role)):
             if role.kind is Kind.ROLE and role.metadata.namespace != request.namespace:
                 continue
@@ -136,10 +137,27 @@ class Widening:
         if self._roles.implied:
             return (role,)
         ref = RoleRef(kind, metadata.name, API_GROUP)
-        return (role, add_object(Binding(bound, metadata, ref, _subjects(region.caller))))
+        return (role, add_object(Binding(bound, metadata, ref, subjects_of(region.caller))))
 
 
-def _subjects(caller: Caller | None) -> tuple[Subject, ...]:
+def bindings_to_the_floor(manifest: Manifest, spec: Spec) -> Plan:
+    """Bindings of a manifest's roles to the callers that the floor names, where the manifest has no binding at all.
+
+    It is then read as if everybody had its roles: a ceiling for everybody but one cannot hold, whatever the rules say.
+    """
+    callers = dict.fromkeys(part.caller for rule in spec.floor for part in rule.parts)
+    if not RoleSet(manifest).implied or not callers or None in callers:
+        return ()
+    plan = []
+    for role in manifest.roles:
+        kind = Kind.ROLE_BINDING if role.kind is Kind.ROLE else Kind.CLUSTER_ROLE_BINDING
+        ref = RoleRef(role.kind, role.metadata.name, API_GROUP)
+        subjects = tuple(subject for caller in callers for subject in subjects_of(caller))
+        plan.append(add_object(Binding(kind, Metadata(role.metadata.name, role.metadata.namespace), ref, subjects)))
+    return tuple(plan)
+
+
+def subjects_of(caller: Caller | None) -> tuple[Subject, ...]:
     """Subjects that are this caller, or everybody."""
     if caller is None:
         names = (AUTHENTICATED, UNAUTHENTICATED)

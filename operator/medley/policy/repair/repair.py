@@ -14,6 +14,7 @@ from medley.policy.repair.board import Example
 from medley.policy.repair.contradictions import Contradiction, single_rules
 from medley.policy.repair.edits import Edit, apply_edits
 from medley.policy.repair.fewer import joined, needed
+from medley.policy.repair.fitting import fitted
 from medley.policy.repair.search import Rejected, Search, example_of
 from medley.policy.repair.shrink import shrink
 from medley.policy.repair.tidy import merges
@@ -105,6 +106,7 @@ def prove_edits(
     rejected: tuple[Rejected, ...] = (),
 ) -> Repair:
     """The repair that the edits make, if it is proved: the only way out of this package, whoever proposed them."""
+    edits = fitted(edits, document)
     repaired = apply_edits(document, edits)
     proof = verify(alone(repaired), spec, prover)
     if proof.verdict is not Verdict.SATISFIED:

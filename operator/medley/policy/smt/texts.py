@@ -10,7 +10,7 @@ and "none of them" is a choice of its own.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import z3
@@ -65,6 +65,7 @@ class TextSplitter:
             passed = passes[number] = z3.Bool(f"{self._name}.{self._count}.in{number}")
             self.constraints.append(z3.Implies(passed, z3.InRe(text, inside)))
             self.constraints.append(z3.Implies(z3.Not(passed), z3.InRe(text, z3.Complement(inside))))
+        self.constraints.extend(_included(tests, open_tests, passes))
         self.constraints.extend(universe(self._dimension, path, text))
         return Node(passes, lambda model: path + string_value(model, text))
 
@@ -105,6 +106,23 @@ class TextSplitter:
             return readers[int(model.eval(choice, model_completion=True).as_long())](model)
 
         return Node(passes, read)
+
+
+def _included(
+    tests: Sequence[frozenset[Parts]], open_tests: Sequence[int], passes: Sequence[z3.BoolRef]
+) -> Iterator[z3.BoolRef]:
+    """A test that has all patterns of another passes with it, and only with those that together have all of its own.
+
+    True anyway; Z3 would find it by unfolding the expressions, for ever where their wildcards stand in the middle.
+    """
+    for number in open_tests:
+        if len(tests[number]) < 2:
+            continue
+        inner = [other for other in open_tests if tests[other] < tests[number]]
+        for other in inner:
+            yield z3.Implies(passes[other], passes[number])
+        if inner and frozenset().union(*(tests[other] for other in inner)) == tests[number]:
+            yield z3.Implies(passes[number], z3.Or(*(passes[other] for other in inner)))
 
 
 def _head(parts: Parts) -> str:
