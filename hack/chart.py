@@ -168,6 +168,7 @@ def files() -> dict[str, str]:
         "values.schema.json": json.dumps(schema, indent=2) + "\n",
         "files/rules.yaml": _rules(RIGHTS, Scope.CLUSTER),
         "files/service-rules.yaml": _rules(RIGHTS, Scope.SERVICES),
+        "files/pool-event-rules.yaml": _rules(RIGHTS, Scope.POOL_EVENTS),
         "files/lease-rules.yaml": _rules(lease_rights("", "LEASE"), Scope.LEASE),
     }
     return out | {f"files/crds/{name}": text for name, text in crd_files().items()}
