@@ -73,9 +73,7 @@ class Cluster:
         self._exit.close()
 
     @contextlib.contextmanager
-    def operator(
-        self, installation: Installation, rights: Sequence[Right], patience_s: float = 30.0
-    ) -> Iterator[Operator]:
+    def operator(self, installation: Installation, rights: Sequence[Right]) -> Iterator[Operator]:
         """`medley run` as an account with these rights and no others; one that runs already ends first."""
         self._stop()
         if installation.looks_after:  # as the chart does
@@ -97,7 +95,7 @@ class Cluster:
         log = self.directory / f"{account}.log"
         self._process = process = SupervisedProcess.start(account, command, log=log)
         try:
-            yield Operator(self, installation, log, patience_s)
+            yield Operator(self, installation, log)
         finally:
             if process is self._process:
                 self._stop()
@@ -111,12 +109,14 @@ class Cluster:
 class Operator:
     """One that runs, and what a test asks of it."""
 
-    def __init__(self, cluster: Cluster, installation: Installation, log: Path, patience_s: float) -> None:
+    def __init__(self, cluster: Cluster, installation: Installation, log: Path) -> None:
         self.api = cluster.api
         self.installation = installation
         self._audit_log = cluster.control_plane.audit_log
         self._log = log
-        self._patience_s = patience_s
+        self.patience_s = 30.0
+        self.steady_nodes = dict.fromkeys(POOLS, 0)
+        """Nodes that services need which are no part of the tests."""
         self.done: set[str] = set()
         """Names of the tests that it has gone through."""
 
@@ -134,15 +134,17 @@ class Operator:
 
     def eventually(self, predicate: Callable[[], object], what: str) -> None:
         """Wait until something holds."""
-        deadline = time.monotonic() + self._patience_s
+        deadline = time.monotonic() + self.patience_s
         while not predicate():
-            assert time.monotonic() < deadline, f"not within {self._patience_s:g} s: {what}\n{self.log[-3000:]}"
+            assert time.monotonic() < deadline, f"not within {self.patience_s:g} s: {what}\n{self.log[-3000:]}"
             time.sleep(0.1)
 
     @contextlib.contextmanager
     def services(self, kind: str, **spec: object) -> Iterator[list[Json]]:
         """A service in each of the namespaces, in Auto with a static workload; gone afterwards."""
-        manifests = [service(f"{kind}-{namespace}", namespace, **spec) for namespace in SERVICES]
+        manifests = [
+            service(f"{kind}-{namespace}-{self.installation.name}", namespace, **spec) for namespace in SERVICES
+        ]
         for manifest in manifests:
             apply(self.api, manifest)
         try:
@@ -156,8 +158,9 @@ class Operator:
         apply(self.api, {**manifest, "spec": {**manifest["spec"], **spec}})
 
     @contextlib.contextmanager
-    def pool_without_group(self, name: str) -> Iterator[None]:
-        """A pool that names a node group which is not there; gone afterwards."""
+    def pool_without_group(self) -> Iterator[str]:
+        """The name of a pool that names a node group which is not there; gone afterwards."""
+        name = f"astray-{self.installation.name}"
         target = {"apiVersion": "lab.medley.dev/v1alpha1", "kind": "NodeGroup", "name": "nowhere"}
         manifest = {
             "apiVersion": "medley.dev/v1alpha1", "kind": "GPUPool", "metadata": {"name": name},
@@ -165,7 +168,7 @@ class Operator:
         }  # fmt: skip
         apply(self.api, manifest)
         try:
-            yield
+            yield name
         finally:
             self.api.delete(path_of(manifest))
 

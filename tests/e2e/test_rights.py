@@ -9,18 +9,24 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import rights_inventory
-from rights_inventory import INSTALLATIONS, Inventory, rights_of
+from rights_inventory import INSTALLATIONS, NAMESPACE, SERVICES, Inventory, rights_of, text_of
 
+from medley.actuation.rights import Right, Scope, places
 from medley.lab.audit import Answer
-from medley.lab.calls import outside, roles_of, uses
+from medley.lab.calls import Installation, outside, roles_of, uses
+from medley.lab.scene import apply
 from medley.model.errors import MedleyError
-from rights_world import Cluster, Operator, deployment_path
+from rights_world import POOLS, Cluster, Operator, deployment_path, service
 
 pytestmark = [pytest.mark.cluster, pytest.mark.e2e]
 
+Json = dict[str, Any]
+PATIENCE_S = 6.0
+"""Of a test that is to fail: with all rights none waits for half as long."""
 Exercise = Callable[[Operator], None]
 
 
@@ -127,12 +133,13 @@ def test_it_ends_a_variant_that_is_no_longer_listed(operator: Operator) -> None:
 @needs("get,patch gpupools.medley.dev", "get,patch nodegroups/scale.lab.medley.dev")
 def test_it_asks_for_nodes_and_gives_them_back(operator: Operator) -> None:
     for pool in ("l4", "a10g"):
-        operator.eventually(lambda p=pool: operator.asked(p) == operator.nodes(p), f"{pool} is at rest")
-        before = operator.nodes(pool)
+        # What other services run needs nodes too, and what has just ended still drains.
+        others = operator.steady_nodes[pool]
+        operator.eventually(lambda p=pool, n=others: operator.nodes(p) == n, f"{pool} is at rest")
         with operator.services(f"nodes-{pool}", pools=[pool]):
-            operator.eventually(lambda p=pool, b=before: operator.nodes(p) == b + 2, f"two more of {pool}")
+            operator.eventually(lambda p=pool, n=others: operator.nodes(p) == n + 2, f"two more of {pool}")
             operator.eventually(lambda p=pool: operator.asked(p) == operator.nodes(p), "it notes that it asked")
-        operator.eventually(lambda p=pool, b=before: operator.nodes(p) == b, f"they of {pool} are given back")
+        operator.eventually(lambda p=pool, n=others: operator.nodes(p) == n, f"they of {pool} are given back")
 
 
 @needs("list,create,patch configmaps")
@@ -148,14 +155,14 @@ def test_it_publishes_a_routing_table_and_changes_it(operator: Operator) -> None
 
 @needs("create events")
 def test_it_says_what_it_did_and_what_is_wrong_with_a_pool(operator: Operator) -> None:
-    with operator.services("heard") as heard, operator.pool_without_group("astray"):
+    with operator.services("heard") as heard, operator.pool_without_group() as pool:
         for manifest in heard:
             metadata = manifest["metadata"]
             operator.eventually(
                 lambda m=metadata: any("Scaled: l4" in text for text in operator.events(m["namespace"], m["name"])),
                 "an Event on the service",
             )
-        operator.eventually(lambda: operator.events("default", "astray"), "an Event on the pool")
+        operator.eventually(lambda: operator.events("default", pool), "an Event on the pool")
 
 
 def test_all_that_it_calls_is_in_the_inventory(operator: Operator) -> None:
@@ -173,3 +180,80 @@ def test_all_that_it_calls_is_in_the_inventory(operator: Operator) -> None:
     assert found == inventory.calls[name], "other calls than are committed: look at the difference, run make calls"
     assert inventory.tests == NEEDS, "tests need other calls than are committed: run make calls"
     assert not outside(called, roles_of(found, operator.installation))
+
+
+def calls_for(right: Right) -> tuple[str, ...]:
+    """What the right is for, as tests name it."""
+    return tuple(f"{verb} {right.resource}{f'.{right.group}' if right.group else ''}" for verb in right.verbs)
+
+
+FIVE = {
+    "pods": ("list",),
+    "deployments": ("create", "patch"),
+    "configmaps": ("create", "patch"),
+    "llmservices/status": ("patch",),
+    "nodegroups/scale": ("get", "patch"),
+}
+"""Taken away in each run of the tests; the others by `make test-long`."""
+
+
+def one_by_one() -> Iterator[object]:
+    """Every right of an installation, by its place in the list."""
+    for number, right in enumerate(rights_of(INSTALLATIONS["in-two-namespaces"])):
+        marks = () if FIVE.get(right.resource) == right.verbs else pytest.mark.long
+        yield pytest.param(number, marks=marks, id=f"{','.join(right.verbs)}-{right.resource}-{right.scope}")
+
+
+@pytest.fixture(scope="module")
+def steady(cluster: Cluster) -> dict[str, Json]:
+    """Services that run, and that nothing may harm; by path, their Deployments."""
+    installation = Installation("before", NAMESPACE, SERVICES, SERVICES)
+    with cluster.operator(installation, rights_of(installation)) as operator:
+        manifests = [service(f"steady-{namespace}", namespace) for namespace in SERVICES]
+        for manifest in manifests:
+            apply(cluster.api, manifest)
+        for manifest in manifests:
+            operator.eventually(lambda m=manifest: operator.is_ready(m), "Ready")
+        operator.eventually(lambda: operator.nodes("l4") == len(manifests), "no nodes but theirs")
+    return {path: cluster.api.get(path) for path in (deployment_path(manifest, "l4") for manifest in manifests)}
+
+
+def pods(cluster: Cluster) -> dict[str, str]:
+    """Phases by uid."""
+    items = [item for namespace in SERVICES for item in cluster.api.items(f"/api/v1/namespaces/{namespace}/pods")]
+    return {item["metadata"]["uid"]: item["status"]["phase"] for item in items if "steady" in item["metadata"]["name"]}
+
+
+@pytest.mark.parametrize("number", list(one_by_one()))
+def test_without_one_rule_the_test_that_needs_it_fails(cluster: Cluster, steady: dict[str, Json], number: int) -> None:
+    installation = Installation(f"without-{number}", NAMESPACE, SERVICES, SERVICES)
+    rights = rights_of(installation)
+    taken = rights[number]
+    lost = set(calls_for(taken))
+    (named,) = [node for node, calls in rights_inventory.read().tests.items() if lost <= set(calls)]
+    running = pods(cluster)
+    others = (*rights[:number], *rights[number + 1 :])
+    with cluster.operator(installation, others) as operator:
+        operator.steady_nodes["l4"] = len(steady)
+        operator.eventually(lambda: "missing: " in operator.log, "the check at start")
+        leads = "leads" if taken.scope is not Scope.LEASE else "cannot be read"
+        operator.eventually(lambda: f" {leads}" in operator.log, "it tries")
+        operator.patience_s = PATIENCE_S
+        with pytest.raises(AssertionError, match="not within"):
+            EXERCISES[named](operator)
+        refused = {text_of(use) for use in uses(operator.requests(Answer.REFUSED))}
+        assert refused
+        assert refused <= lost
+        said = [line.partition("missing: ")[2] for line in operator.log.splitlines() if "missing: " in line]
+        names = taken.names or (sorted(POOLS) if taken.resource == "nodegroups/scale" else ())
+        what = calls_for(taken)[0].partition(" ")[2] + (f" named {', '.join(names)}" if names else "")
+        assert [line.partition(" (")[0] for line in said] == [
+            f"no right to {', '.join(taken.verbs)} {what} in {f'namespace {place}' if place else 'all namespaces'}"
+            for place in places(taken, installation.looks_after)
+        ]
+        assert all(f'resources: ["{taken.resource}"]' in line for line in said)
+        # Nothing that runs was touched.
+        assert pods(cluster) == running
+        assert operator.nodes("l4") >= len(steady)
+        for path, before in steady.items():
+            assert cluster.api.get(path)["metadata"]["generation"] == before["metadata"]["generation"]
