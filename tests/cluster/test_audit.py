@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from medley.actuation.cluster_api import ApiError, ClusterApi, Json, PatchType
 from medley.actuation.rights import Right
@@ -111,6 +112,6 @@ def test_what_is_given_to_all_is_what_this_version_gives(api: ClusterApi) -> Non
                 item = api.get(path)
                 item["metadata"] = {"name": role.metadata.name}
                 written.append({**item, "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind})
-    real = RoleSet(parse_manifest("\n---\n".join(json.dumps(item) for item in written)))
+    real = RoleSet(parse_manifest(yaml.safe_dump_all(written)))
     for inner, outer in ((real, GIVEN_TO_ALL), (GIVEN_TO_ALL, real)):
         assert isinstance(within(inner, outer, Prover()), Proved)

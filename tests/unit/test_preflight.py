@@ -132,7 +132,7 @@ def test_roles_hold_each_right_once_and_nothing_about_secrets() -> None:
     kinds = [item["kind"] for item in manifests]
     assert kinds == ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]
     rules = [rule for item in manifests for rule in item.get("rules", [])]
-    assert len(rules) == len(rights)
+    assert len(rules) == sum(bool(places(right)) for right in rights)
     text = str(rules)
     for forbidden in ("secrets", "'*'", "delete", "escalate", "bind", "impersonate"):
         assert forbidden not in text
