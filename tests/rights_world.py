@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sys
 import time
@@ -81,7 +82,7 @@ class Cluster:
             with contextlib.suppress(ApiError):  # it is there
                 self.api.create(leases, {"metadata": {"name": installation.name}, "spec": {}})
         account = installation.name
-        grant(self.api, installation.namespace, account, rights, installation.looks_after)
+        self.grant(installation, rights)
         kubeconfig = kubeconfig_for(
             self.api, self.control_plane.kubeconfig, self.directory / f"{account}.kubeconfig", installation.namespace,
             account,
@@ -100,6 +101,10 @@ class Cluster:
             if process is self._process:
                 self._stop()
 
+    def grant(self, installation: Installation, rights: Sequence[Right]) -> None:
+        """Create the account with these rights, or bring it to them."""
+        grant(self.api, installation.namespace, installation.name, rights, installation.looks_after)
+
     def _stop(self) -> None:
         if self._process is not None:
             self._process.stop(grace_s=10)
@@ -114,6 +119,7 @@ class Operator:
         self.installation = installation
         self._audit_log = cluster.control_plane.audit_log
         self._log = log
+        self._numbers = itertools.count()
         self.patience_s = 30.0
         self.steady_nodes = dict.fromkeys(POOLS, 0)
         """Nodes that services need which are no part of the tests."""
@@ -160,7 +166,7 @@ class Operator:
     @contextlib.contextmanager
     def pool_without_group(self) -> Iterator[str]:
         """The name of a pool that names a node group which is not there; gone afterwards."""
-        name = f"astray-{self.installation.name}"
+        name = f"astray-{self.installation.name}-{next(self._numbers)}"  # what was said of one is not said again
         target = {"apiVersion": "lab.medley.dev/v1alpha1", "kind": "NodeGroup", "name": "nowhere"}
         manifest = {
             "apiVersion": "medley.dev/v1alpha1", "kind": "GPUPool", "metadata": {"name": name},
