@@ -72,7 +72,10 @@ def flags(home: Path) -> tuple[str, ...]:
 
 
 def read(log: Path, caller: str) -> list[Call]:
-    """The calls of one user name, in the order of the log. A line that is being written is left for the next time."""
+    """The calls of one user name, in the order of the log, of which the last 20 MB are there: about 20,000 calls.
+
+    A line that is being written is left for the next time.
+    """
     if not log.exists():
         return []
     lines = log.read_text(encoding="utf-8").split("\n")[:-1]
