@@ -37,6 +37,11 @@ test-quick: setup  ## Only what needs no cluster
 test-long: setup  ## Tests that take many minutes: full-size measurements
 	@$(PY) -m pytest -m long $(PYTEST)
 
+.PHONY: calls
+calls: setup  ## Record what the operator calls (tests/data/calls.json) and rewrite its table in docs/
+	@RECORD_CALLS=1 $(PY) -m pytest tests/e2e/test_rights.py $(PYTEST)
+	@$(PY) hack/rights_inventory.py
+
 .PHONY: test-vllm
 test-vllm: setup  ## Measure a real vLLM on the CPU; the first run installs about 6 GB into the cache
 	@bash hack/test_vllm.sh

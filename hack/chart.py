@@ -205,6 +205,7 @@ def files() -> dict[str, str]:
         "values.schema.json": json.dumps(schema, indent=2) + "\n",
         "files/rules.yaml": _rules(RIGHTS, Scope.CLUSTER),
         "files/service-rules.yaml": _rules(RIGHTS, Scope.SERVICES),
+        "files/pool-event-rules.yaml": _rules(RIGHTS, Scope.POOL_EVENTS),
         "files/lease-rules.yaml": _rules(lease_rights("", "LEASE"), Scope.LEASE),
         "files/access/rules.yaml": _rules(LOOKER_RIGHTS, Scope.SERVICES),
         "files/access/cluster-rules.yaml": _rules(CLUSTER_LOOKER_RIGHTS, Scope.CLUSTER),

@@ -17,6 +17,7 @@ from medley.lab.load import LoadGenerator
 from medley.lab.scene import Scene, path_of
 from medley.lab.traces import Trace, TraceRequest, recorded_trace
 from medley.model.errors import MedleyError
+from recorded_calls import require_calls_within_rules
 
 ROOT = Path(__file__).parents[1]
 CHAT = ROOT / "examples" / "chat.yaml"
@@ -33,6 +34,7 @@ def raised(scene: Scene) -> Iterator[Scene]:
         pytest.skip(f"no control plane: {error}")
     try:
         yield scene
+        require_calls_within_rules(scene)
     finally:
         scene.__exit__(None, None, None)
 

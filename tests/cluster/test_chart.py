@@ -14,8 +14,10 @@ from typing import Any
 import chart
 import kubernetes_validate
 import pytest
+import rights_inventory
 import yaml
 from pydantic import ValidationError
+from rights_inventory import INSTALLATIONS
 
 from medley.actuation.cluster_api import ClusterApi
 from medley.actuation.rights import RIGHTS, lease_rights, role_manifests
@@ -23,9 +25,13 @@ from medley.api.convert import Resources
 from medley.api.crds import KINDS
 from medley.controller.preflight import OLDEST_MINOR
 from medley.cycle.decide import decide
+from medley.lab.calls import differences, roles_of
 from medley.lab.control_plane import ControlPlane
 from medley.lab.tools import Tool, ensure
 from medley.model.errors import TransientError
+from medley.policy.prove import Prover
+from medley.policy.rbac.parse import parse_manifest
+from medley.policy.rbac.roleset import RoleSet
 from medley.telemetry.exporter import Exporter
 from rendered_chart import CHART, NAMESPACE, RELEASE, ROOT, Helm, by_text, rendered
 from snapshots import snapshot, whole
@@ -121,6 +127,23 @@ def test_the_roles_are_the_rights_in_the_code(helm: Helm, services: tuple[str, .
     assert sorted(rules(items), key=by_text) == sorted(rules(wanted), key=by_text)
     assert bindings(items) == bindings(wanted)
     assert sum(item["kind"] == "CustomResourceDefinition" for item in items) == len(KINDS)
+
+
+@pytest.mark.parametrize("name", list(INSTALLATIONS))
+def test_the_roles_are_proved_equal_to_what_the_operator_calls(helm: Helm, name: str) -> None:
+    installation = INSTALLATIONS[name]
+    namespaces = ("--set", f"namespaces={{{','.join(installation.looks_after)}}}") if installation.looks_after else ()
+    target = ("--set", "scaleTargets[0].group=lab.medley.dev,scaleTargets[0].resource=nodegroups")
+    where = ("--namespace", installation.namespace)
+    done = helm("template", installation.name, CHART, *where, *target, *namespaces)
+    assert done.returncode == 0, done.stderr
+    shipped = RoleSet(parse_manifest(done.stdout))
+    # The chart brings the Lease.
+    calls = [use for use in rights_inventory.read().calls[name] if (use.resource, use.verb) != ("leases", "create")]
+    assert differences(roles_of(calls, installation), shipped, Prover()) == []
+    fewer = [use for use in calls if use.resource != "pods"]
+    (said,) = differences(roles_of(fewer, installation), shipped, Prover())
+    assert said.startswith("allowed, and no recorded call needs it: list pods")
 
 
 def bindings(objects: list[dict[str, Any]]) -> list[tuple[str, str, str]]:

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from medley.actuation.cluster_api import ApiError, ClusterApi
-from medley.actuation.rights import RIGHTS, Right, lease_creation_rights, lease_rights, scale_rights
+from medley.actuation.rights import RIGHTS, Right, lease_creation_rights, lease_rights, places, scale_rights
 from medley.cli.main import main
 from medley.controller.lease import Lease, LeaseSettings
 from medley.controller.preflight import preflight
 from medley.lab.account import grant, kubeconfig_for
 from medley.lab.control_plane import ControlPlane
-from medley.lab.scene import install_crds
+from medley.lab.node_group import install_node_group_crd
+from medley.lab.scene import apply, install_crds, path_of
 
 pytestmark = pytest.mark.cluster
 
@@ -51,7 +52,8 @@ def settled(api: ClusterApi, rights: tuple[Right, ...], expected: int) -> list[s
 def test_with_its_rights_nothing_is_missing_and_each_right_taken_away_is_named(
     control_plane: ControlPlane, api: ClusterApi, namespace: str, tmp_path: Path
 ) -> None:
-    wanted = (*RIGHTS, *lease_of(namespace), *scale_rights("lab.medley.dev", "nodegroups"))
+    all_of_them = (*RIGHTS, *lease_of(namespace), *scale_rights("lab.medley.dev", "nodegroups"))
+    wanted = tuple(right for right in all_of_them if places(right))
     own = account(control_plane, api, namespace, tmp_path, wanted)
     assert settled(own, wanted, 0) == []
     for right in wanted:
@@ -101,6 +103,35 @@ def test_the_doctor_says_what_is_missing_and_how_to_fix_it(
     assert [item["what"][:21] for item in json.loads(capsys.readouterr().out)["missing"]] == [
         "no right to create ev", "Prometheus does not a",
     ]  # fmt: skip
+
+
+def test_the_doctor_names_a_right_that_is_missing_on_what_a_pool_names(
+    control_plane: ControlPlane, api: ClusterApi, namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = (*RIGHTS, *lease_of(namespace))
+    own = account(control_plane, api, namespace, tmp_path, wanted)
+    assert settled(own, wanted, 0) == []
+    install_node_group_crd(api)
+    pool = {
+        "apiVersion": "medley.dev/v1alpha1", "kind": "GPUPool", "metadata": {"name": namespace},
+        "spec": {
+            "instanceType": "g6.xlarge",
+            "provider": {"scale": {"apiVersion": "lab.medley.dev/v1alpha1", "kind": "NodeGroup", "name": "the-group"}},
+        },
+    }  # fmt: skip
+    apply(api, pool)
+    try:
+        assert len(settled(own, wanted, 1)) == 1
+        command = ["doctor", "--kubeconfig", str(tmp_path / "kubeconfig"), "--lease", f"{namespace}/medley"]
+        assert main(command) == 1
+        text = capsys.readouterr().out
+        assert f"named the-group in all namespaces (scales the nodes of GPUPool {namespace})" in text
+        rule = 'apiGroups: ["lab.medley.dev"], resources: ["nodegroups/scale"], verbs: ["get", "patch"]'
+        assert f'{{{rule}, resourceNames: ["the-group"]}}' in text
+        grant(api, namespace, f"{namespace}-operator", (*wanted, *scale_rights("lab.medley.dev", "nodegroups")))
+        assert settled(own, wanted, 0) == []
+    finally:
+        api.delete(path_of(pool))
 
 
 def test_a_lease_is_taken_kept_and_followed_under_these_rights_only(

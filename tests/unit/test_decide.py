@@ -133,6 +133,21 @@ def test_draining_pods_keep_their_nodes(chat: Resources) -> None:
     assert nodes["l40s"] == 5
 
 
+def test_a_variant_that_is_no_longer_listed_is_told_to_go_and_keeps_its_nodes_until_it_has(chat: Resources) -> None:
+    running = {"l4": 2, "a10g": 2}
+    listed = tuple(variant for variant in chat.services[0].variants if variant.pool != "a10g")
+    snap = snapshot(chat, running=running, samples=whole(chat, running, 1.0), past_rps=1.0)
+    snap = replace(snap, services=(replace(snap.services[0], variants=listed),))
+    (left,) = [variant for variant in only(snap).variants if variant.name == "a10g"]
+    assert (left.desired, left.spec) == (0, None)
+    stays = VariantState("l4", 2, 2, 2, "l4")
+    drains = replace(snap.states[0], variants=(stays, VariantState("a10g", 0, 0, 2, "a10g")))
+    decision = decide(replace(snap, states=(drains,)))
+    assert {pool.pool: pool.nodes for pool in decision.pools}["a10g"] == 2
+    gone = replace(drains, variants=(stays, VariantState("a10g", 0, 0, 0, "a10g")))
+    assert "a10g" not in {variant.name for variant in only(replace(snap, states=(gone,))).variants}
+
+
 def test_nan_in_a_histogram_is_named_in_the_condition(chat: Resources) -> None:
     running = {"l40s": 1}
     samples = whole(chat, running, 1.0)

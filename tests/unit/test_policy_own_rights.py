@@ -20,7 +20,7 @@ def floor() -> dict[str, Any]:
     """That each right is there, where it is needed."""
     rules = []
     for number, right in enumerate(ALL):
-        place = {Scope.SERVICES: "serving", Scope.LEASE: right.namespace}.get(right.scope, "")
+        place = "serving" if right.scope is Scope.SERVICES else right.namespace
         rules.append(
             {
                 "id": f"right-{number}",

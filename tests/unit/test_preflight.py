@@ -5,10 +5,19 @@ from typing import Any
 import pytest
 
 from medley.actuation.cluster_api import NOT_FOUND, ApiError
-from medley.actuation.rights import RIGHTS, Right, lease_rights, role_manifests
+from medley.actuation.rights import RIGHTS, Right, lease_rights, places, role_manifests
 from medley.api.crds import PLANNING_KINDS
 from medley.controller.preflight import preflight
 from medley.model.errors import TransientError
+
+KARPENTER = {
+    "/apis/karpenter.sh/v1": [
+        {"name": "nodepools", "kind": "NodePool", "namespaced": False},
+        {"name": "nodepools/scale", "kind": "Scale", "namespaced": False},
+    ],
+    "/apis/eks.example.org/v1": [{"name": "nodegroups", "kind": "Nodegroup", "namespaced": True}],
+    "/apis/lab.medley.dev/v1": [],
+}
 
 
 class Cluster:
@@ -17,8 +26,17 @@ class Cluster:
     def __init__(self, version: str = "34", refuses: tuple[tuple[str, str], ...] = (), kinds: bool = True) -> None:
         self.version, self.refuses, self.kinds = version, refuses, kinds
         self.asked: list[dict[str, Any]] = []
+        self.pools: list[dict[str, Any]] | None = []
+
+    def items(self, path: str) -> list[dict[str, Any]]:
+        assert path == "/apis/medley.dev/v1alpha1/gpupools"
+        if self.pools is None:
+            raise ApiError(403, "gpupools is forbidden")
+        return self.pools
 
     def get(self, path: str) -> dict[str, Any]:
+        if path in KARPENTER:
+            return {"resources": KARPENTER[path]}
         if path == "/version":
             return {"major": "1", "minor": self.version, "gitVersion": f"v1.{self.version}.0"}
         if not self.kinds:
@@ -48,7 +66,7 @@ def found(cluster: Cluster, metrics: Metrics | None = None, rights: tuple[Right,
 def test_nothing_is_missing_where_all_is_there() -> None:
     cluster = Cluster()
     assert found(cluster) == []
-    assert len(cluster.asked) == sum(len(right.verbs) for right in RIGHTS)
+    assert len(cluster.asked) == sum(len(right.verbs) for right in RIGHTS if places(right))
 
 
 @pytest.mark.parametrize(("minor", "old"), [("29", True), ("30", False), ("30+", False), ("34", False), ("", False)])
@@ -114,7 +132,7 @@ def test_roles_hold_each_right_once_and_nothing_about_secrets() -> None:
     kinds = [item["kind"] for item in manifests]
     assert kinds == ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]
     rules = [rule for item in manifests for rule in item.get("rules", [])]
-    assert len(rules) == len(rights)
+    assert len(rules) == sum(bool(places(right)) for right in rights)
     text = str(rules)
     for forbidden in ("secrets", "'*'", "delete", "escalate", "bind", "impersonate"):
         assert forbidden not in text
@@ -124,3 +142,43 @@ def test_roles_hold_each_right_once_and_nothing_about_secrets() -> None:
         "resourceNames": ["medley"],
     }  # fmt: skip
     assert manifests[3]["metadata"]["namespace"] == "medley-system"
+
+
+def pool(name: str, api_version: str, kind: str, namespace: str | None = None) -> dict[str, Any]:
+    """As a list of the API server has it: without apiVersion and kind."""
+    target = {"apiVersion": api_version, "kind": kind, "name": f"{name}-nodes"}
+    scale = {**target, **({"namespace": namespace} if namespace else {})}
+    return {"metadata": {"name": name}, "spec": {"instanceType": "g6.xlarge", "provider": {"scale": scale}}}
+
+
+def test_rights_on_what_pools_name_are_asked_for_by_name_and_place() -> None:
+    cluster = Cluster(
+        refuses=(("nodepools/scale", "patch"), ("nodegroups/scale", "get"), ("nodegroups/scale", "patch"))
+    )
+    cluster.pools = [
+        pool("b", "karpenter.sh/v1", "NodePool"),
+        pool("a", "karpenter.sh/v1", "NodePool"),
+        pool("c", "eks.example.org/v1", "Nodegroup", "infra"),
+        {"metadata": {"name": "external"}, "spec": {"instanceType": "g6.xlarge", "provider": {"external": {}}}},
+        {"metadata": {"name": "wrong"}, "spec": {"instanceType": "no-such-type"}},
+    ]
+    assert found(cluster) == [
+        "no right to get, patch nodegroups/scale.eks.example.org named c-nodes in namespace infra (scales the nodes of "
+        'GPUPool c). Add to the Role of its ServiceAccount: {apiGroups: ["eks.example.org"], resources: '
+        '["nodegroups/scale"], verbs: ["get", "patch"], resourceNames: ["c-nodes"]}',
+        "no right to patch nodepools/scale.karpenter.sh named a-nodes, b-nodes in all namespaces (scales the nodes of "
+        'GPUPool a, b). Add to the ClusterRole of its ServiceAccount: {apiGroups: ["karpenter.sh"], resources: '
+        '["nodepools/scale"], verbs: ["patch"], resourceNames: ["a-nodes", "b-nodes"]}',
+    ]
+    asked = [item for item in cluster.asked if item["subresource"] == "scale" and item["verb"] == "get"]
+    assert [(item.get("name"), item.get("namespace")) for item in asked if item["resource"] != "deployments"] == [
+        ("c-nodes", "infra"), ("a-nodes", None), ("b-nodes", None),
+    ]  # fmt: skip
+
+
+def test_pools_that_cannot_be_listed_or_name_a_kind_that_is_not_served_add_nothing() -> None:
+    cluster = Cluster()
+    cluster.pools = [pool("a", "lab.medley.dev/v1", "NodeGroup")]
+    assert found(cluster) == []
+    cluster.pools = None
+    assert found(cluster) == []

@@ -25,6 +25,10 @@ class Scope(StrEnum):
     ConfigMaps in kube-system may become administrator (policies/ceilings/kubernetes-danger.yaml)."""
     LEASE = "Lease"
     """In the namespace of the operator's lease."""
+    TARGET = "Target"
+    """In the namespace of what a pool scales."""
+    POOL_EVENTS = "PoolEvents"
+    """In `default`: there lie Events about objects without a namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Right:
         why: what breaks without it.
         names: the only objects it is for; empty: all.
         scope: where it is needed.
-        namespace: of the lease.
+        namespace: the one in which it is needed: of a lease, of a scale target, of Events about pools.
     """
 
     group: str
@@ -62,7 +66,8 @@ RIGHTS = (
     Right("", "pods", ("list",), "sees which replicas are Ready", scope=Scope.SERVICES),
     Right("", "configmaps", ("list",), "sees what routers acknowledge", scope=Scope.SERVICES),
     Right("", "configmaps", ("create", "patch"), "publishes the routing table", scope=Scope.SERVICES),
-    Right("", "events", ("create",), "says what it did"),
+    Right("", "events", ("create",), "says what it did", scope=Scope.SERVICES),
+    Right("", "events", ("create",), "says what is wrong with a pool", (), Scope.POOL_EVENTS, "default"),
 )
 """Of the operator, besides its lease and the scale targets of the pools. No secrets, no delete: owners collect."""
 
@@ -81,6 +86,29 @@ def lease_creation_rights(namespace: str) -> tuple[Right, ...]:
 def scale_rights(group: str, plural: str) -> tuple[Right, ...]:
     """To scale node pools of one kind."""
     return (Right(group, f"{plural}/scale", ("get", "patch"), "scales the node pools"),)
+
+
+def target_right(group: str, plural: str, namespace: str, names: Sequence[str], pools: Sequence[str]) -> Right:
+    """To scale the objects that these pools name; `namespace` is empty where their kind has none."""
+    why = f"scales the nodes of GPUPool {', '.join(pools)}"
+    scope = Scope.TARGET if namespace else Scope.CLUSTER
+    return Right(group, f"{plural}/scale", ("get", "patch"), why, tuple(names), scope, namespace)
+
+
+def places(right: Right, services: Sequence[str] = ()) -> tuple[str, ...]:
+    """Namespaces in which a right is needed; an empty one stands for all, and for what lies outside of any.
+
+    Args:
+        right: of the operator.
+        services: namespaces of the services; none: all.
+    """
+    match right.scope:
+        case Scope.SERVICES:
+            return tuple(services) or ("",)
+        case Scope.POOL_EVENTS if not services:
+            return ()  # everywhere is also there
+        case _:
+            return (right.namespace,)
 
 
 def rules(rights: Iterable[Right]) -> list[Json]:
@@ -103,10 +131,8 @@ def role_manifests(name: str, namespace: str, rights: Iterable[Right], services:
         rights: what to give.
         services: namespaces of the services; none: those rights are given in all namespaces.
     """
-    given = list(rights)
-    cluster = [
-        right for right in given if right.scope is Scope.CLUSTER or (right.scope is Scope.SERVICES and not services)
-    ]
+    given = [right for right in rights if places(right, services)]
+    cluster = [right for right in given if places(right, services) == ("",)]
     inside = [right for right in given if right.scope is Scope.SERVICES and services]
     out: list[Json] = [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
@@ -132,7 +158,7 @@ def role_manifests(name: str, namespace: str, rights: Iterable[Right], services:
         called = f"{name}-services"
         out += [role("ClusterRole", called, "", inside)]
         out += [binding("ClusterRole", called, place) for place in services]
-    for place in sorted({right.namespace for right in given if right.scope is Scope.LEASE}):
-        mine = [right for right in given if right.scope is Scope.LEASE and right.namespace == place]
+    for place in sorted({right.namespace for right in given if right.namespace}):
+        mine = [right for right in given if right.namespace == place]
         out += [role("Role", name, place, mine), binding("Role", name, place)]
     return out

@@ -16,8 +16,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "doctor",
         help="what is missing in a cluster",
         description="Checks the version of Kubernetes, the CRDs, the rights of the account that the kubeconfig names, "
-        "and Prometheus; changes nothing. Run it as the operator's account to know what the operator lacks. "
-        "Exit 0: nothing is missing; 1: something is, and standard output says how to fix it; 2: bad input.",
+        "also on what the pools scale, and Prometheus; changes nothing. Run it as the operator's account to know what "
+        "the operator lacks. Exit 0: nothing is missing; 1: something is, and standard output says how to fix it; "
+        "2: bad input.",
     )
     parser.add_argument(
         "--kubeconfig", type=Path, help="default: $KUBECONFIG, then the pod's own account, then ~/.kube/config"

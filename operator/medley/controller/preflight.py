@@ -1,15 +1,23 @@
-"""Is everything there that the operator needs? Says what is missing and how to fix it; changes nothing."""
+"""Is everything there that the operator needs? Says what is missing and how to fix it; changes nothing.
+
+Rights are asked of the API server itself, by SelfSubjectAccessReview: those of the list in `actuation.rights`, and
+those on what the pools that exist name in `spec.provider.scale`.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from medley.actuation.cluster_api import NOT_FOUND, ApiError, ClusterApi
-from medley.actuation.rights import RIGHTS, Right, Scope, lease_creation_rights, lease_rights
+from medley.actuation.pools.scale import ScaleProvider
+from medley.actuation.rights import RIGHTS, Right, lease_creation_rights, lease_rights, places, target_right
+from medley.api.convert import parse
 from medley.api.crds import PLANNING_KINDS
 from medley.controller.lease import LeaseSettings
-from medley.model.errors import MedleyError
+from medley.model.errors import MedleyError, UserError
 from medley.model.objects import API_VERSION
 from medley.ports import MetricsSource
 
@@ -40,7 +48,8 @@ def preflight(
         services: namespaces that are looked after; none: all.
     """
     try:
-        return (*_version(api), *_kinds(api), *_rights(api, rights, services), *_metrics(metrics))
+        basic = (*_version(api), *_kinds(api), *_rights(api, rights, services))
+        return (*basic, *_rights(api, _of_targets(api), services), *_metrics(metrics))
     except MedleyError as error:
         return (Missing(str(error), "Check the address of the API server, and that it is up"),)
 
@@ -80,11 +89,32 @@ def _kinds(api: ClusterApi) -> Iterable[Missing]:
 
 def _rights(api: ClusterApi, rights: Iterable[Right], services: Sequence[str]) -> Iterable[Missing]:
     for right in rights:
-        places = services if right.scope is Scope.SERVICES and services else (right.namespace,)
-        for place in places:
+        for place in places(right, services):
             refused = [verb for verb in right.verbs if not _allowed(api, right, verb, place)]
             if refused:
                 yield _missing(right, refused, place)
+
+
+def _of_targets(api: ClusterApi) -> Iterable[Right]:
+    """To scale what the pools that exist name in spec.provider.scale, one right for each kind and namespace."""
+    try:
+        items = api.items(f"/apis/{API_VERSION}/gpupools")
+    except ApiError:
+        return  # no such kind, or no right to list it: both are named by the other checks
+    pools = parse([{**item, "apiVersion": API_VERSION, "kind": "GPUPool"} for item in items]).pools
+    provider = ScaleProvider(api)
+    of: dict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
+    for pool in pools:
+        if pool.scale is None:
+            continue
+        # A kind that is not served: no right would help, and an Event on the pool says so.
+        with contextlib.suppress(UserError, ApiError):
+            target = provider.target(pool)
+            of[target.group, target.plural, target.namespace].append((target.name, pool.name))
+    for (group, plural, namespace), found in sorted(of.items()):
+        yield target_right(
+            group, plural, namespace, names=sorted({name for name, _ in found}), pools=sorted(pool for _, pool in found)
+        )
 
 
 def _missing(right: Right, refused: Sequence[str], place: str) -> Missing:

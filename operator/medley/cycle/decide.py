@@ -58,7 +58,9 @@ def _decided(case: Case, joint: JointAllocation, agreed: Agreement) -> ServiceDe
     # A watched service is reported as it is; its plan stands beside.
     step = next_step(problem, target, current) if case.service.mode is Mode.AUTO else Step(tuple(case.running.items()))
     desired = dict(step.replicas)
-    names = list(dict.fromkeys([*(v.name for v in problem.variants), *(n for n, count in desired.items() if count)]))
+    # What is no longer listed counts until its last pod is gone: it has to be told to go, and keeps its nodes so long.
+    left = [name for name, state in current.items() if desired.get(name, 0) or state.desired or state.present]
+    names = list(dict.fromkeys([*(v.name for v in problem.variants), *left]))
     known = {variant.name: variant for variant in problem.variants}
     variants = tuple(_variant_target(name, known, current.get(name), pools, desired, allocation) for name in names)
     planned = allocation.outcome is not Outcome.IMPOSSIBLE

@@ -23,7 +23,7 @@ from pathlib import Path
 import yaml
 
 from medley.actuation.cluster_api import ClusterApi
-from medley.lab import tools
+from medley.lab import audit, tools
 from medley.lab.processes import DirectoryGuard, SupervisedProcess, free_port
 from medley.lab.tools import Progress, Tool
 from medley.model.errors import MedleyError, UserError
@@ -81,11 +81,14 @@ class ControlPlane:
         origin: ClusterOrigin,
         processes: list[SupervisedProcess],
         guard: DirectoryGuard | None,
+        audit_log: Path | None = None,
     ) -> None:
         self.kubeconfig = kubeconfig
         self.url = url
         self.origin = origin
         self.processes = tuple(processes)
+        self.audit_log = audit_log
+        """Of the requests of ServiceAccounts, for `audit.read`; None: somebody else's cluster."""
         self._guard = guard
         self._stop_lock = threading.Lock()
         atexit.register(self.stop)
@@ -223,7 +226,9 @@ class _Launch:
             what="waiting for the default service account",
         )
         self._progress(f"control plane ready at {self._url}")
-        return ControlPlane(admin, self._url, ClusterOrigin.STARTED, self._processes, self._guard)
+        return ControlPlane(
+            admin, self._url, ClusterOrigin.STARTED, self._processes, self._guard, self._home / audit.LOG_NAME
+        )
 
     def _start(self, tool: Tool, *flags: str) -> SupervisedProcess:
         process = SupervisedProcess.start(
@@ -267,6 +272,7 @@ class _Launch:
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
             "--allow-privileged=true",
+            *audit.flags(self._home),
         )
 
     def _start_controller_manager(self, certificate: Path) -> SupervisedProcess:

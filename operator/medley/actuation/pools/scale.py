@@ -6,6 +6,8 @@ is, but the scale subresource of a custom resource loses its entry on a second w
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from medley.actuation.cluster_api import NOT_FOUND, ApiError, ClusterApi, PatchType
 from medley.actuation.deployments import FIELD_MANAGER
 from medley.cycle.decision import Claim
@@ -15,12 +17,35 @@ from medley.model.objects import API_VERSION, Pool, ScaleTarget
 ASKED = "medley.dev/asked-nodes"
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An object with the scale subresource; `namespace` is empty where its kind has none, `group` for the core."""
+
+    group: str
+    plural: str
+    name: str
+    namespace: str
+
+
 class ScaleProvider:
     """Scales any object that has the scale subresource; resource names are discovered once."""
 
     def __init__(self, api: ClusterApi) -> None:
         self._api = api
         self._plurals: dict[tuple[str, str], tuple[str, bool]] = {}
+
+    def target(self, pool: Pool) -> Target:
+        """What a pool's spec.provider.scale names, as the API server calls it.
+
+        Raises:
+            UserError: the API server has no such kind.
+            TransientError: it did not answer.
+        """
+        target = pool.scale
+        assert target is not None
+        group = target.api_version.rpartition("/")[0]
+        plural, namespaced = self._resource(_root(target), target, pool)
+        return Target(group, plural, target.name, (target.namespace or "default") if namespaced else "")
 
     def nodes(self, pool: Pool) -> int:
         """Nodes asked for now.
@@ -69,13 +94,10 @@ class ScaleProvider:
         self._api.patch(_object(pool), body, PatchType.MERGE, fieldManager=FIELD_MANAGER)
 
     def _path(self, pool: Pool) -> str:
-        target = pool.scale
-        assert target is not None
-        root = f"/apis/{target.api_version}" if "/" in target.api_version else f"/api/{target.api_version}"
-        plural, namespaced = self._resource(root, target, pool)
-        if namespaced:
-            return f"{root}/namespaces/{target.namespace or 'default'}/{plural}/{target.name}"
-        return f"{root}/{plural}/{target.name}"
+        assert pool.scale is not None
+        found = self.target(pool)
+        place = f"/namespaces/{found.namespace}" if found.namespace else ""
+        return f"{_root(pool.scale)}{place}/{found.plural}/{found.name}"
 
     def _resource(self, root: str, target: ScaleTarget, pool: Pool) -> tuple[str, bool]:
         key = (target.api_version, target.kind)
@@ -105,6 +127,10 @@ class ScaleProvider:
                 fix="Create the object, or correct apiVersion, kind, name and namespace",
             )
         return error
+
+
+def _root(target: ScaleTarget) -> str:
+    return f"/apis/{target.api_version}" if "/" in target.api_version else f"/api/{target.api_version}"
 
 
 def _object(pool: Pool) -> str:

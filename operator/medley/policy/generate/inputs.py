@@ -313,11 +313,11 @@ class RightLike(Protocol):
 
     @property
     def scope(self) -> str:
-        """Cluster, Services or Lease."""
+        """Services: in the namespaces of services; else in `namespace`, or everywhere."""
 
     @property
     def namespace(self) -> str:
-        """Of the lease."""
+        """Where it is needed, if in one place."""
 
 
 @dataclass(frozen=True, slots=True)

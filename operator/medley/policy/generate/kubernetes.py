@@ -8,10 +8,9 @@ spec is made here from that list, not from the objects.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from medley.model.objects import ServiceKey
-from medley.policy.generate.inputs import OperatorNeeds, RouterAccess, ServiceNeeds
+from medley.policy.generate.inputs import OperatorNeeds, RightLike, RouterAccess, ServiceNeeds
 from medley.policy.generate.part import Cloud, Json, Part, PartName
 from medley.policy.generate.rbac_spec import Access, spec_of
 from medley.policy.kind import PolicyKind
@@ -112,11 +111,11 @@ def _router(needs: ServiceNeeds, owner: str) -> Part:
     return Part(PartName.ROUTER, owner, PolicyKind.RBAC, [own, role, binding], spec, ceilings=CEILINGS)
 
 
-def _namespaces(right: Any, needs: OperatorNeeds) -> tuple[str, ...]:
+def _namespaces(right: RightLike, needs: OperatorNeeds) -> tuple[str, ...]:
     """Where a right is needed; empty: everywhere."""
-    if right.scope == "Lease":
-        return (right.namespace,)
-    return needs.services if right.scope == "Services" else ()
+    if right.scope == "Services":
+        return needs.services
+    return (right.namespace,) if right.namespace else ()
 
 
 def _annotated(found: Mapping[str, Any], account: ServiceKey, notes: Mapping[str, str]) -> Json:
