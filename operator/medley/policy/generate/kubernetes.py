@@ -8,6 +8,7 @@ spec is made here from that list, not from the objects.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from medley.model.objects import ServiceKey
 from medley.policy.generate.inputs import OperatorNeeds, RightLike, RouterAccess, ServiceNeeds
