@@ -123,9 +123,8 @@ def test_every_kind_of_damage_is_repaired_and_the_repair_is_proved(name: str) ->
             assert found.outcome is Outcome.REPAIRED, kind
             repaired = document_text(found.document)
             if part.kind is PolicyKind.IAM_TRUST:
-                assert all(statement.resource is None for statement in found.document.statements), (
-                    "IAM refuses it there"
-                )
+                # IAM refuses a Resource there, and a statement without a Principal.
+                assert all(statement.resource is None for statement in found.document.statements), kind
                 assert all(statement.principal is not None for statement in found.document.statements), kind
         assert check_text(part, repaired, BOTH).usable, kind
     assert len(seen) >= 10
