@@ -154,7 +154,7 @@ class World:
                 and at_least_rps <= rate_rps <= at_most_rps
             )
 
-        eventually(done, "a cycle that changes nothing", self.scene, timeout_s=90.0)
+        eventually(done, "a cycle that changes nothing", self.scene, timeout_s=150.0)
 
     def events(self, name: str) -> list[str]:
         items = self.scene.api.items("/api/v1/events")

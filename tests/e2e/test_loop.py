@@ -65,10 +65,12 @@ def test_replicas_equal_the_replay_of_the_recorded_snapshot(world: World) -> Non
 
 
 def test_killed_and_restarted_it_changes_nothing(world: World) -> None:
-    world.at_rest(at_least_rps=6.0)
-    # The demand falls, and the operator dies while it keeps what the peak needed: what the next one sees, which knows
-    # nothing of that, must be no reason to shrink.
-    world.silence()
+    try:
+        world.at_rest(at_least_rps=6.0)
+    finally:
+        # The demand falls, and the operator dies while it keeps what the peak needed: what the next one sees, which
+        # knows nothing of that, must be no reason to shrink.
+        world.silence()
     world.at_rest(at_most_rps=4.0)
     world.scene.kill_operator()
     time.sleep(0.5)

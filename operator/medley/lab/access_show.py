@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -45,16 +45,24 @@ class AccessShow:
         directory: for the writer's kubeconfig and log.
         service: which exists.
         interval_s: between the writer's looks.
+        arguments: more of `medley access`.
     """
 
     def __init__(
-        self, api: ClusterApi, kubeconfig: Path, directory: Path, service: ServiceKey, interval_s: float = 1.0
+        self,
+        api: ClusterApi,
+        kubeconfig: Path,
+        directory: Path,
+        service: ServiceKey,
+        interval_s: float = 1.0,
+        arguments: Sequence[str] = (),
     ) -> None:
         self._api = api
         self._kubeconfig = kubeconfig
         self._directory = directory
         self._service = service
         self._interval_s = interval_s
+        self._arguments = tuple(arguments)
         self._seen: list[tuple[float, Json]] = []
         self._process: SupervisedProcess | None = None
         self._mirror: Mirror | None = None
@@ -86,6 +94,7 @@ class AccessShow:
             "--kubeconfig", str(own),
             "--namespaces", place,
             "--interval", str(self._interval_s),
+            *self._arguments,
         ]  # fmt: skip
         self._process = SupervisedProcess.start("access", command, log=self._directory / "access.log")
         return self
@@ -131,6 +140,11 @@ class AccessShow:
             if status.get("verdict") == "Violated" and self._widened_s is not None:
                 return at_s - self._widened_s
         return None
+
+    def rules(self) -> list[Json]:
+        """Of the role, as it is."""
+        path = f"{ROOT}/namespaces/{self._service.namespace}/roles/{self._role}"
+        return list(self._api.get(path).get("rules") or [])
 
     def allowed(self, verb: str, resource: str, name: str = "") -> bool:
         """Whether the API server lets the router do it."""
