@@ -18,7 +18,7 @@ class AccessExporter:
             "medley_access_policies", "AccessPolicies by verdict at the last look", ["verdict"], registry=self._registry
         )
         self._events = Counter(
-            "medley_access_writes",
+            "medley_access_events",
             "What became of AccessPolicies, as their events say",
             ["reason"],
             registry=self._registry,
