@@ -20,6 +20,7 @@ from medley.controller.access.generated import GeneratedSources
 from medley.controller.access.loop import AccessLoop, AccessSettings
 from medley.controller.access.reviewer import ProcessReviewer
 from medley.controller.access.sources import Sources
+from medley.controller.preflight import preflight_access
 from medley.lab.account import grant, kubeconfig_for
 from medley.lab.control_plane import ControlPlane
 from medley.lab.scene import apply, install_crds
@@ -422,6 +423,23 @@ def test_no_such_service_no_such_right_and_strange_specs_are_said(place: Place) 
     place.policy("Suggest", roleRef=cluster, accessSpec={"ceilings": ["kubernetes-danger"]})
     place.look()
     assert place.condition("Verified") == ("Unknown", "NoAccess")
+
+
+def test_each_right_that_is_missing_is_named_at_start(place: Place) -> None:
+    def missing(expected: int) -> list[str]:
+        deadline = time.monotonic() + 10.0
+        while True:
+            said = [str(item) for item in preflight_access(place.writer, place.rights, [place.namespace])]
+            if len(said) == expected or time.monotonic() > deadline:
+                return said
+            time.sleep(0.1)
+
+    assert missing(0) == []
+    for right in (place.rights[0], WRITER_RIGHTS[0], GRANTABLE_RIGHTS[0]):
+        others = tuple(other for other in place.rights if other is not right)
+        grant(place.api, place.namespace, "writer", others, [place.namespace])
+        (said,) = missing(1)
+        assert f"no right to {', '.join(right.verbs)} {right.resource}" in said
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from medley.actuation.cluster_api import NOT_FOUND, ApiError, ClusterApi
 from medley.actuation.pools.scale import ScaleProvider
 from medley.actuation.rights import RIGHTS, Right, lease_creation_rights, lease_rights, places, target_right
 from medley.api.convert import parse
-from medley.api.crds import PLANNING_KINDS
+from medley.api.crds import KINDS, PLANNING_KINDS, Kind
 from medley.controller.lease import LeaseSettings
 from medley.model.errors import MedleyError, UserError
 from medley.model.objects import API_VERSION
@@ -74,14 +75,23 @@ def _version(api: ClusterApi) -> Iterable[Missing]:
         yield Missing(text, f"Upgrade the cluster to 1.{OLDEST_MINOR} or later")
 
 
-def _kinds(api: ClusterApi) -> Iterable[Missing]:
+def preflight_access(api: ClusterApi, rights: Iterable[Right], services: Sequence[str] = ()) -> tuple[Missing, ...]:
+    """The same for `medley access`: its kinds, its account's rights, and the solver of the second proof."""
+    solver = () if find_spec("z3") else (Missing("Z3 is not installed: nothing can be proved", "Use the full image"),)
+    try:
+        return (*_version(api), *_kinds(api, KINDS), *_rights(api, rights, services), *solver)
+    except MedleyError as error:
+        return (Missing(str(error), "Check the address of the API server, and that it is up"),)
+
+
+def _kinds(api: ClusterApi, kinds: Sequence[Kind] = PLANNING_KINDS) -> Iterable[Missing]:
     try:
         served = {item["name"] for item in api.get(f"/apis/{API_VERSION}").get("resources") or []}
     except ApiError as error:
         if error.status != NOT_FOUND:
             raise
         served = set()
-    missing = [kind.crd_name for kind in PLANNING_KINDS if kind.plural not in served]
+    missing = [kind.crd_name for kind in kinds if kind.plural not in served]
     if missing:
         text = f"the CRDs {', '.join(missing)} are not served in {API_VERSION}"
         yield Missing(text, "Install them: medley crds | kubectl apply --server-side -f -")

@@ -10,18 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medley.actuation.access_rights import GRANTABLE_RIGHTS, LOOKER_RIGHTS, WRITER_RIGHTS
 from medley.actuation.cluster_api import ClusterApi
 from medley.actuation.iam import iam_client
+from medley.actuation.rights import lease_rights
 from medley.controller.access.generated import GeneratedSources
 from medley.controller.access.loop import AccessLoop, AccessSettings
 from medley.controller.access.reviewer import ProcessReviewer
 from medley.controller.access.sources import Sources
 from medley.controller.health import Health, serve
 from medley.controller.lease import LOST_LEASE, WRITES_UNTIL, Lease, LeaseSettings, campaign
+from medley.controller.preflight import preflight_access
 from medley.policy.generate import ClusterEnvironment
 from medley.telemetry.access_exporter import CONTENT_TYPE, AccessExporter
 
 _log = logging.getLogger(__name__)
+CHECK_AGAIN_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,6 @@ def run(process: AccessProcess, settings: AccessSettings, environment: ClusterEn
     lease = Lease(holding, process.lease) if process.lease else None
     api = ClusterApi(process.kubeconfig, lambda: lease is None or lease.held, write_timeout_s=timeout_s)
     health, exporter = Health(settings.interval_s), AccessExporter()
-    health.checked(())
     server = None
     if process.health_port is not None:
         server = serve(health, process.health_port, process.health_host, (CONTENT_TYPE, exporter.text))
@@ -68,6 +71,7 @@ def run(process: AccessProcess, settings: AccessSettings, environment: ClusterEn
         api, Sources(api, iam_client, GeneratedSources(api, environment)), reviewer, settings, observed=exporter
     )
     led = threading.Event()
+    threading.Thread(target=_check, args=(holding, process, settings, health, stop), name="checks", daemon=True).start()
     try:
         if lease is not None and process.lease is not None:
             arguments: tuple[Any, ...] = (lease, process.lease.every_s, stop, led.set, _lost)
@@ -91,6 +95,26 @@ def run(process: AccessProcess, settings: AccessSettings, environment: ClusterEn
             server.shutdown()
         api.close()
         holding.close()
+
+
+def _check(
+    api: ClusterApi, process: AccessProcess, settings: AccessSettings, health: Health, stop: threading.Event
+) -> None:
+    """Look for what is missing until nothing is; the loop goes on meanwhile, and can often do a part."""
+    rights = (*LOOKER_RIGHTS, *((*WRITER_RIGHTS, *GRANTABLE_RIGHTS) if settings.writes else ()))
+    if process.lease is not None:
+        rights += lease_rights(process.lease.namespace, process.lease.name)
+    said: tuple[str, ...] | None = None
+    while not stop.is_set():
+        missing = tuple(str(item) for item in preflight_access(api, rights, settings.namespaces))
+        health.checked(missing)
+        if missing != said:
+            for text in missing:
+                _log.error("missing: %s", text)
+        said = missing
+        if not missing:
+            return
+        stop.wait(CHECK_AGAIN_S)
 
 
 def _loop(loop: AccessLoop, health: Health, interval_s: float, stop: threading.Event) -> None:
