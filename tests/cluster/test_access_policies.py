@@ -248,6 +248,35 @@ def as_generated(place: Place) -> None:
     assert not answer["status"].get("allowed")
 
 
+def test_the_generated_role_lets_the_floor_through_and_nothing_else_by_the_routers_own_requests(
+    place: Place, control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    maps = f"/api/v1/namespaces/{place.namespace}/configmaps"
+    for name in ("chat-routing", "other"):
+        place.api.create(maps, {"metadata": {"name": name}, "data": {"a": "b"}})
+    own = kubeconfig_for(place.api, control_plane.kubeconfig, tmp_path / "router", place.namespace, "router")
+    router = ClusterApi(own)
+    as_generated(place)
+    assert router.get(f"{maps}/chat-routing")["data"] == {"a": "b"}
+    router.patch(f"{maps}/chat-routing", {"metadata": {"annotations": {"medley.dev/router-acknowledged": "{}"}}})
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    for attempt in (
+        lambda: router.get(f"{maps}/other"),
+        lambda: router.get(maps),
+        lambda: router.delete(f"{maps}/chat-routing"),
+        lambda: router.create(maps, {"metadata": {"name": "third"}}),
+        lambda: router.get(f"/api/v1/namespaces/{place.namespace}/secrets"),
+        lambda: router.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"),
+        lambda: router.create(f"/api/v1/namespaces/{place.namespace}/pods", pod),
+        lambda: router.patch(place.path(), {"rules": []}),
+        lambda: router.get("/api/v1/nodes"),
+    ):
+        with pytest.raises(ApiError) as error:
+            attempt()
+        assert error.value.status == 403
+    router.close()
+
+
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda found: found.__name__)
 def test_damage_is_found_at_the_next_look_and_repaired(place: Place, damage: Callable[[Place], None]) -> None:
     place.policy()
