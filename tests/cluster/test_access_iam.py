@@ -55,6 +55,8 @@ class Cloud:
     def __init__(self, api: ClusterApi, namespace: str, reviewer: ProcessReviewer) -> None:
         self.api, self.namespace, self.reviewer = api, namespace, reviewer
         self.iam = boto3.client("iam")
+        self.leads = True
+        self._loops: dict[str, AccessLoop] = {}
         access = {"serviceAccountName": "chat", "modelUri": "s3://models/llama"}
         spec = {"model": {"name": "m"}, "slo": {"timePerOutputTokenMs": 120}, "pools": ["l4"], "access": access}
         self.create("LLMService", "chat", spec)
@@ -62,7 +64,7 @@ class Cloud:
         self.parts = {part.name: part for part in service_parts(needs, ENVIRONMENT)}
         self.wanted = json.loads(self.parts[PartName.POD_POLICY].document_text)
         self.trust = json.loads(self.parts[PartName.POD_TRUST].document_text)
-        tags = [{"Key": CONSENT, "Value": f"{namespace}/pods"}]
+        tags = [{"Key": CONSENT, "Value": f"prod/{namespace}/pods"}]
         self.iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(self.trust), Tags=tags)
         self.put(self.wanted)
 
@@ -85,12 +87,14 @@ class Cloud:
         return dict(self.iam.get_role(RoleName=ROLE)["Role"]["AssumeRolePolicyDocument"])
 
     def loop(self, **settings: Any) -> AccessLoop:
-        sources = Sources(self.api, iam_client, GeneratedSources(self.api, ENVIRONMENT))
+        sources = Sources(self.api, iam_client, GeneratedSources(self.api, ENVIRONMENT), "prod", lambda: self.leads)
         made = AccessSettings(1.0, (self.namespace,), **{"writes": True, **settings})
         return AccessLoop(self.api, sources, self.reviewer, made)
 
     def look(self, **settings: Any) -> Json:
-        assert self.loop(**settings).look() == ""
+        """One look, by the process that made the last one with these settings."""
+        key = repr(sorted(settings.items(), key=str))
+        assert self._loops.setdefault(key, self.loop(**settings)).look() == ""
         return self.status()
 
     def status(self) -> Json:
@@ -214,7 +218,7 @@ def test_a_role_whose_owner_does_not_name_the_access_policy_is_not_written(cloud
     cloud.put(broken)
     status = cloud.look()
     assert cloud.condition() == ("False", "NoConsent")
-    assert f"{CONSENT}={cloud.namespace}/pods" in status["conditions"][1]["message"]
+    assert f"{CONSENT}=prod/{cloud.namespace}/pods" in status["conditions"][1]["message"]
     assert cloud.live() == broken
 
 
@@ -263,7 +267,59 @@ def test_a_hostile_model_changes_nothing_that_is_not_proved(cloud: Cloud, llm: C
     assert all(said.startswith("refused") for said in status["repair"]["proposals"])
     assert cloud.condition() == ("True", "Written")  # the formal repair
     assert cloud.look()["verdict"] == "Satisfied"
-    assert "payroll" not in json.dumps(cloud.live())
+    assert "*" not in [found["Resource"] for found in cloud.live()["Statement"]]
+
+
+def test_a_model_that_does_not_come_to_an_end_leaves_the_formal_repair(cloud: Cloud, llm: Callable[..., str]) -> None:
+    cloud.policy()
+    cloud.put(DAMAGE["one more action"](cloud.wanted))
+    reviewer = ProcessReviewer(60.0)
+    first = reviewer.review
+
+    class Slow:
+        def review(self, case: Any, proposal: Any) -> Any:
+            if proposal is not None:
+                reviewer._limit_s = 0.01
+            return first(case, proposal)
+
+    try:
+        cloud.reviewer = Slow()  # type: ignore[assignment]
+        status = cloud.look(proposer=ProposerSettings(llm([]), "scripted"))
+    finally:
+        reviewer.close()
+    assert "took longer than" in status["repair"]["proposals"][0]
+    assert cloud.condition() == ("True", "Written")
+
+
+def test_who_does_not_lead_writes_nothing_to_iam(cloud: Cloud) -> None:
+    cloud.policy()
+    broken = DAMAGE["every resource"](cloud.wanted)
+    cloud.put(broken)
+    cloud.leads = False
+    cloud.look()
+    assert cloud.condition() == ("False", "WriteFailed")
+    assert cloud.live() == broken
+
+
+def test_a_floor_that_fails_after_a_write_brings_back_what_was_there(cloud: Cloud) -> None:
+    cloud.policy()
+    broken = DAMAGE["one more action"](cloud.wanted)
+    cloud.put(broken)
+    loop = cloud.loop()
+    loop.look()
+    assert cloud.condition() == ("True", "Written")
+    # Meanwhile the role gets a boundary that lets nothing through: the document is right, and the floor fails.
+    narrow = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"}]}
+    arn = cloud.iam.create_policy(PolicyName="narrow", PolicyDocument=json.dumps(narrow))["Policy"]["Arn"]
+    cloud.iam.put_role_permissions_boundary(RoleName=ROLE, PermissionsBoundary=arn)
+    loop.look()
+    assert cloud.condition() == ("False", "RolledBack")
+    assert cloud.live() == broken
+    loop.look()
+    assert cloud.condition()[0] == "False"
+    assert cloud.live() == broken
+    cloud.iam.delete_role_permissions_boundary(RoleName=ROLE)
+    cloud.iam.delete_policy(PolicyArn=arn)
 
 
 def test_a_model_is_asked_no_more_often_than_its_budget_allows(cloud: Cloud, llm: Callable[..., str]) -> None:

@@ -387,8 +387,16 @@ def test_enforce_holds_what_it_writes_to_the_danger_ceiling(place: Place) -> Non
 
 
 def denying(place: Place) -> None:
-    """Another authorizer denies what the roles give: a stand-in, as this API server has none that does."""
-    place.loops[True]._denied = lambda home, probes: list(probes[:1])  # type: ignore[method-assign]
+    """Another authorizer denies what the roles give: a stand-in for it, as this API server has none that does."""
+    create = place.writer.create
+
+    def asked(path: str, body: Json) -> Json:
+        answer = create(path, body)
+        if path.endswith("/subjectaccessreviews"):
+            answer["status"]["allowed"] = False
+        return answer
+
+    place.writer.create = asked  # type: ignore[method-assign]
 
 
 def test_a_document_is_taken_back_when_its_floor_fails_and_is_not_written_again(place: Place) -> None:
@@ -405,6 +413,123 @@ def test_a_document_is_taken_back_when_its_floor_fails_and_is_not_written_again(
     place.look()
     assert place.condition() == ("False", "Held")
     assert place.rules() == damaged
+    # Neither a label nor a note changes that; another spec does.
+    place.api.patch(place.path(), {"metadata": {"labels": {"touched": "yes"}, "annotations": {"a": "b"}}})
+    place.look()
+    assert place.condition() == ("False", "Held")
+    place.api.delete(f"/apis/{API_VERSION}/namespaces/{place.namespace}/accesspolicies/router")
+    place.policy()
+    place.look()
+    assert place.condition() == ("True", "Written")
+
+
+@pytest.mark.parametrize("change", ["mode", "identity", "spec"])
+def test_a_roll_back_needs_what_a_write_needs(place: Place, change: str) -> None:
+    place.policy()
+    all_names(place)
+    place.look()
+    assert place.rules() == [RULE]
+    denying(place)
+    if change == "mode":
+        place.policy("Suggest")
+    if change == "spec":
+        place.policy(roleRef={"name": NAME}, accessSpec={"ceilings": ["kubernetes-danger"]})
+    if change == "identity":
+        place.loops[True]._actor._writes = False
+    for _ in range(3):
+        place.look()
+    assert place.rules() == [RULE], "what was there before is not put back"
+
+
+def test_a_status_that_somebody_else_wrote_moves_nothing(place: Place) -> None:
+    place.policy()
+    place.look()
+    metadata = {"name": "pwn", "namespace": "kube-system"}
+    wide = json.dumps({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": []})
+    path = f"/apis/{API_VERSION}/namespaces/{place.namespace}/accesspolicies/router/status"
+    forged = {"document": wide, "replacedAt": "2026-11-28T00:00:00Z", "digest": "sha256:0", "checked": False}
+    place.api.patch(path, {"status": {"previous": forged, "held": "sha256:0"}})
+    denying(place)
+    place.look()
+    assert place.rules() == [RULE]
+    assert not place.api.exists(f"{ROOT}/namespaces/kube-system/roles/pwn")
+
+
+def test_nothing_is_written_that_the_access_policy_does_not_name(place: Place, api: ClusterApi) -> None:
+    floor = {
+        "id": "elsewhere",
+        "subject": place.account,
+        "verbs": ["get"],
+        "apiGroups": "",
+        "resources": "configmaps",
+        "namespaces": "default",
+    }
+    before = api.items(f"{ROOT}/namespaces/default/roles")
+    place.policy(roleRef={"name": NAME}, accessSpec={"floor": [floor]})
+    for _ in range(2):
+        status = place.look()
+    assert place.condition() == ("False", "WriteFailed")
+    assert "none of what the AccessPolicy names" in status["conditions"][1]["message"]
+    assert api.items(f"{ROOT}/namespaces/default/roles") == before
+    assert place.rules() == [RULE]
+
+
+def test_two_that_enforce_the_same_do_not_fight(place: Place) -> None:
+    place.policy()
+    rule = {"id": "no-patch", "verbs": "patch"}
+    place.create(
+        "AccessPolicy", "second", {"roleRef": {"name": NAME}, "accessSpec": {"ceiling": [rule]}, "mode": "Enforce"}
+    )
+    secrets(place)
+    for _ in range(4):
+        place.look()
+    path = f"/apis/{API_VERSION}/namespaces/{place.namespace}/accesspolicies/second"
+    reasons = {item["reason"] for item in place.api.get(path)["status"]["conditions"]}
+    assert "Contested" in reasons
+    assert place.rules() == [RULE]
+
+
+def test_what_is_changed_back_again_and_again_is_left_and_said(place: Place) -> None:
+    place.policy()
+    for _ in range(7):
+        secrets(place)
+        place.look()
+    assert place.condition() == ("False", "Contested")
+    assert len(place.rules()) == 2
+
+
+def test_a_binding_of_that_name_that_gives_something_else_is_said(place: Place) -> None:
+    place.policy()
+    place.api.delete(place.path("rolebindings"))
+    body = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": NAME, "namespace": place.namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [place.account],
+    }
+    place.api.create(f"{ROOT}/namespaces/{place.namespace}/rolebindings", body)
+    status = place.look()
+    assert place.condition() == ("False", "WriteFailed")
+    assert "there is another RoleBinding" in status["conditions"][1]["message"]
+
+
+def test_a_long_annotation_does_not_stop_the_repair(place: Place) -> None:
+    place.policy()
+    secrets(place)
+    place.api.patch(place.path(), {"metadata": {"annotations": {"long": "x" * 140_000}}})
+    place.look()
+    assert place.rules() == [RULE]
+
+
+def test_the_condition_goes_with_the_access_policy(place: Place) -> None:
+    place.policy()
+    place.look()
+    service = f"/apis/{API_VERSION}/namespaces/{place.namespace}/llmservices/chat"
+    assert place.api.get(service)["status"]["conditions"]
+    place.api.delete(f"/apis/{API_VERSION}/namespaces/{place.namespace}/accesspolicies/router")
+    place.loops[True].look()
+    assert not place.api.get(service)["status"].get("conditions")
 
 
 def test_what_the_writer_may_not_give_it_cannot_put_back_either(place: Place) -> None:
@@ -480,6 +605,7 @@ def test_each_right_that_is_missing_is_named_at_start(place: Place) -> None:
         ({"document": "{}", "accessSpec": {}, "mode": "Enforce"}, "use Suggest"),
         ({"generated": {"service": "a"}}, "exactly one of generated.routerAccount and iamRoleRef"),
         ({"generated": {"service": "a", "routerAccount": "b"}, "roleRef": {"name": "a"}}, "goes with iamRoleRef"),
+        ({"iamRoleRef": {"name": "a", "part": "Trust"}, "accessSpec": {}, "mode": "Enforce"}, "only generated ones"),
         ({"roleRef": {"name": "a/b"}, "accessSpec": {}}, "roleRef.name"),
         ({"iamRoleRef": {"name": "a b"}, "accessSpec": {}}, "iamRoleRef.name"),
         ({"roleRef": {"name": "a"}, "accessSpec": {}, "mode": "Repair"}, "mode"),

@@ -33,8 +33,10 @@ def of_access(items: list[Json]) -> list[Json]:
 
 
 def test_it_is_off_by_default(helm: Helm) -> None:
-    assert of_access(rendered(helm)) == []
-    assert not any(item["kind"].startswith("ValidatingAdmission") for item in rendered(helm))
+    # But for who may set what it would act on: that comes with the CRDs, so that nothing is set before.
+    kinds = {item["kind"] for item in of_access(rendered(helm))}
+    assert kinds == {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+    assert of_access(rendered(helm, "--set", "crds.enabled=false")) == []
 
 
 @pytest.mark.parametrize(
@@ -123,8 +125,11 @@ def admission(helm: Helm, api: ClusterApi) -> Iterator[None]:
 def test_enforce_is_for_those_who_may_escalate_roles(
     admission: None, control_plane: ControlPlane, api: ClusterApi, namespace: str, tmp_path: Path, eventually: Any
 ) -> None:
-    edit = Right(GROUP, "accesspolicies", ("create", "patch"), "writes them", scope=Scope.SERVICES)
-    grant(api, namespace, "editor", (edit,), [namespace])
+    edits = [
+        Right(GROUP, plural, ("create", "patch"), "writes them", scope=Scope.SERVICES)
+        for plural in ("accesspolicies", "llmservices")
+    ]
+    grant(api, namespace, "editor", edits, [namespace])
     editor = ClusterApi(kubeconfig_for(api, control_plane.kubeconfig, tmp_path / "kubeconfig", namespace, "editor"))
     path = f"/apis/{API_VERSION}/namespaces/{namespace}/accesspolicies"
 
@@ -151,4 +156,14 @@ def test_enforce_is_for_those_who_may_escalate_roles(
     editor.patch(f"{path}/enforced", {"metadata": {"labels": {"a": "b"}}})
     with pytest.raises(ApiError, match="use Suggest"):
         editor.patch(f"{path}/enforced", {"spec": {"roleRef": {"name": "b"}}})
+    # What a service reaches in the cloud is made from its spec.access: the same right.
+    services = f"/apis/{API_VERSION}/namespaces/{namespace}/llmservices"
+    spec = {"model": {"name": "m"}, "slo": {"timePerOutputTokenMs": 120}, "pools": ["l4"]}
+    access = {"serviceAccountName": "chat", "modelUri": "s3://payroll/all"}
+    chat = {"apiVersion": API_VERSION, "kind": "LLMService", "metadata": {"name": "chat", "namespace": namespace}}
+    editor.create(services, {**chat, "spec": spec})
+    with pytest.raises(ApiError, match="takes the right to escalate roles"):
+        editor.patch(f"{services}/chat", {"spec": {"access": access}})
+    api.patch(f"{services}/chat", {"spec": {"access": access}})
+    editor.patch(f"{services}/chat", {"spec": {"mode": "Auto"}})
     editor.close()

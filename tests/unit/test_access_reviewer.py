@@ -20,7 +20,7 @@ from medley.policy.verify import Verdict
 from medley.telemetry.access_exporter import AccessExporter
 
 EMPTY = Case(PolicyKind.IAM_IDENTITY, '{"Version": "2012-10-17", "Statement": []}', '{"ceiling": [{"action": "s3:*"}]}')
-BROKEN = Case(PolicyKind.RBAC, "kind: {", '{"floor": []}')
+BROKEN = Case(PolicyKind.RBAC, "kind: {", '{"ceiling": [{"resources": "secrets"}]}')
 
 
 @pytest.fixture

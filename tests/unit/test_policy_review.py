@@ -11,6 +11,7 @@ import yaml
 from medley.model.errors import UserError
 from medley.policy.answers import Unknown
 from medley.policy.kind import PolicyKind
+from medley.policy.rbac.document import Extent
 from medley.policy.repair.repair import Outcome
 from medley.policy.review import Case, Review, review
 from medley.policy.verify import Verdict
@@ -189,6 +190,20 @@ def test_a_repair_that_does_not_hold_beside_the_others_is_not_proposed() -> None
     assert "beside it" in found.reason
 
 
+def test_a_spec_without_rules_is_refused() -> None:
+    for kind, text in ((PolicyKind.RBAC, yaml.safe_dump(role(RULE))), (PolicyKind.IAM_IDENTITY, document(READ))):
+        with pytest.raises(UserError, match="has no rules"):
+            review(Case(kind, text, '{"floor": []}'))
+
+
+def test_roles_in_a_text_without_bindings_are_read_as_given_to_everybody() -> None:
+    star = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
+    ceiling = json.dumps({"ceiling": [{"id": "secrets", "resources": "secrets"}]})
+    text = yaml.safe_dump(role(star))
+    assert review(Case(PolicyKind.RBAC, text, ceiling, extent=Extent.PART)).verdict is Verdict.VIOLATED
+    assert review(Case(PolicyKind.RBAC, text, ceiling)).verdict is Verdict.SATISFIED  # in force, and bound to nobody
+
+
 def test_shipped_ceilings_hold_as_well() -> None:
     spec = {"floor": [{"id": "pass", "action": "iam:CreateAccessKey", "resource": "arn:aws:iam::111122223333:user/a"}]}
     text = document({"Effect": "Allow", "Action": "iam:CreateAccessKey", "Resource": "*"})
@@ -214,5 +229,6 @@ def test_where_z3_has_no_answer_in_time_nothing_is_writable(monkeypatch: pytest.
 @pytest.mark.parametrize("text", ["", "{", "{}", "- kind: Role", "kind: Pod"])
 def test_what_cannot_be_read_is_an_error_that_names_the_document(text: str) -> None:
     for kind in PolicyKind:
+        rule = {"id": "none", "resources": "x"} if kind is PolicyKind.RBAC else {"id": "none", "action": "s3:*"}
         with pytest.raises(UserError, match="document"):
-            review(Case(kind, text, '{"floor": []}'))
+            review(Case(kind, text, json.dumps({"ceiling": [rule]})))

@@ -18,7 +18,7 @@ LOOKER_RIGHTS = (
 """To judge and propose."""
 
 CLUSTER_LOOKER_RIGHTS = (
-    Right(_RBAC, "clusterroles", ("get",), "reads the ClusterRoles that are named"),
+    Right(_RBAC, "clusterroles", ("get", "list"), "reads the ClusterRoles that are named, and which aggregate them"),
     Right(_RBAC, "clusterrolebindings", ("list",), "reads who has them"),
     Right(_RBAC, "rolebindings", ("list",), "reads who has them in a namespace"),
 )

@@ -113,7 +113,7 @@ class ClusterApi:
         uid: str | None = None,
         resource_version: str | None = None,
     ) -> None:
-        """Deletes the object at `path`; one that is gone, or another one than `uid` or the version, is fine."""
+        """Deletes the object at `path`; one that is gone, or not of this `uid`, is fine; another version is not."""
         options: Json = {"apiVersion": "v1", "kind": "DeleteOptions"}
         if grace_period_s is not None:
             options["gracePeriodSeconds"] = grace_period_s
@@ -123,7 +123,8 @@ class ClusterApi:
         try:
             self._call("DELETE", path, body=options)
         except ApiError as error:
-            if error.status not in (NOT_FOUND, CONFLICT):
+            # Another one than `uid` is none of ours; another version of ours is, and was not meant.
+            if error.status != NOT_FOUND and (error.status != CONFLICT or resource_version is not None):
                 raise
 
     def exists(self, path: str) -> bool:

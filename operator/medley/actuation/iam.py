@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -60,7 +60,15 @@ def iam_client() -> IamClient:
 class IamRoleHome:
     """One document of one IAM role: an inline policy by name, or the trust policy."""
 
-    def __init__(self, client: IamClient, role: str, part: RolePart, policy_name: str) -> None:
+    def __init__(
+        self,
+        client: IamClient,
+        role: str,
+        part: RolePart,
+        policy_name: str,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._may_write = may_write
         self._client = client
         self._role = role
         self._part = part
@@ -96,6 +104,8 @@ class IamRoleHome:
         """
         if self.read() != live:
             raise TransientError(f"IAM role {self._role} has changed since it was read")
+        if not self._may_write():
+            raise TransientError(f"IAM role {self._role}: not written: this process does not lead")
         if self._part is RolePart.TRUST:
             self._call("update_assume_role_policy", RoleName=self._role, PolicyDocument=document)
         elif document:

@@ -11,7 +11,7 @@ from medley.actuation.cluster_api import CONFLICT, NOT_FOUND, ApiError, ClusterA
 from medley.model.errors import AccessError, MedleyError, TransientError
 from medley.model.live_policy import LivePolicy
 from medley.policy.rbac.document import Binding, Kind, Other, Role
-from medley.policy.rbac.parse import parse_manifest
+from medley.policy.rbac.parse import object_of, parse_manifest
 from medley.policy.rbac.render import object_value
 from medley.policy.rbac.request import Request
 
@@ -23,8 +23,8 @@ _PLURALS = {
     Kind.ROLE_BINDING: "rolebindings",
     Kind.CLUSTER_ROLE_BINDING: "clusterrolebindings",
 }
-_KEPT = ("name", "namespace", "labels", "annotations")
-"""Of the metadata: the rest is the server's and would only make noise in diffs."""
+_KEPT = ("name", "namespace")
+"""Of the metadata: the rest means nothing to authorisation, and whoever may edit it could make a document too long."""
 CONSENT = "medley.dev/access-policy"
 """Annotation of a ClusterRole, or tag of an IAM role: `namespace/name` of the AccessPolicy that may write it."""
 FIELD_MANAGER = "medley-access"
@@ -59,6 +59,7 @@ class RoleHome:
                 role = {"metadata": {"name": name, **({"namespace": namespace} if namespace else {})}, "rules": []}
             objects.append(_plain(kind, role))
             if kind is Kind.CLUSTER_ROLE:
+                self._require_not_aggregated(role)
                 consents.add((role["metadata"].get("annotations") or {}).get(CONSENT, ""))
             for bound, item in self._bindings(kind, namespace, name):
                 metadata = item["metadata"]
@@ -74,6 +75,8 @@ class RoleHome:
         before, after = parse_manifest(live.document), parse_manifest(document)
         old = {found.key: found for found in before.objects}
         new = {found.key: found for found in after.objects}
+        for found in after.objects:
+            self._require_ours(found, live)
         changed = [found for found in after.objects if found != old.get(found.key) or not _there(found, live)]
         try:
             for found in sorted(changed, key=lambda item: isinstance(item, Binding)):
@@ -83,6 +86,21 @@ class RoleHome:
                     self._delete(found, live)
         except ApiError as error:
             raise _refused(error) from error
+
+    def _require_ours(self, found: Role | Binding | Other, live: LivePolicy) -> None:
+        """Refuses every object but the roles that are named and what gives them.
+
+        Raises:
+            AccessError: it is another one: it would be written in the name of an AccessPolicy that does not name it.
+        """
+        keys = {(kind.value, namespace, name) for kind, namespace, name in self._roles}
+        if isinstance(found, Role) and found.key in keys:
+            return
+        # Of a ClusterRole only bindings that were read: a new one could give it anywhere.
+        known = isinstance(found, Binding) and (found.role.kind is Kind.ROLE or _there(found, live))
+        if known and isinstance(found, Binding) and found.role_key in keys:
+            return
+        raise AccessError(f"the repair needs {found}, which is none of what the AccessPolicy names: apply it by hand")
 
     def allowed(self, request: Request) -> bool:
         """Whether the API server lets a request through now, whoever decides it there.
@@ -96,6 +114,27 @@ class RoleHome:
         except ApiError as error:
             raise _refused(error) from error
         return bool(answer["status"].get("allowed", False))
+
+    def _require_not_aggregated(self, role: Json) -> None:
+        """Refuses a ClusterRole whose rules go to others through aggregation: who has those is not read.
+
+        Raises:
+            AccessError: it is aggregated, or that cannot be known.
+        """
+        labels = tuple((role["metadata"].get("labels") or {}).items())
+        if not labels:
+            return
+        try:
+            items = self._api.items(f"{ROOT}/clusterroles")
+        except ApiError as error:
+            raise _refused(error) from error
+        for item in items:
+            if item.get("aggregationRule"):
+                one = object_of(_plain(Kind.CLUSTER_ROLE, item))
+                picks = one.aggregation if isinstance(one, Role) else None
+                if any(selector.matches(labels) for selector in picks or ()):
+                    name, by = role["metadata"]["name"], item["metadata"]["name"]
+                    raise AccessError(f"ClusterRole {name} is a part of ClusterRole {by}: name that one")
 
     def _get(self, path: str) -> Json:
         return self._api.get(path)
@@ -124,7 +163,13 @@ class RoleHome:
         assert not isinstance(found, Other)  # nothing else was read
         value = object_value(found)
         if not _there(found, live):
-            self._api.create(_collection(found), value)
+            try:
+                self._api.create(_collection(found), value)
+            except ApiError as error:
+                if error.status != CONFLICT:
+                    raise
+                text = f"there is another {found}, which gives something else: rename it, or apply the repair by hand"
+                raise AccessError(text) from error
             return
         content = {"rules": value["rules"]} if isinstance(found, Role) else {"subjects": value["subjects"]}
         # With the version that was read: what somebody changed meanwhile is read and judged again first.

@@ -102,6 +102,9 @@ class AccessPolicySpec(ApiModel):
             raise ValueError("generated: set exactly one of generated.routerAccount and iamRoleRef")
         if self.mode == "Enforce" and self.document is not None:
             raise ValueError("mode: a document as text has no place to be written to; use Suggest")
+        trust = self.iam_role_ref is not None and self.iam_role_ref.part == "Trust"
+        if self.mode == "Enforce" and trust and self.generated is None:
+            raise ValueError("mode: of trust policies only generated ones are written; use Suggest")
         return self
 
 
@@ -123,6 +126,10 @@ ACCESSPOLICY_RULES = cel(
     (
         "!has(self.document) || self.mode != 'Enforce'",
         "mode: a document as text has no place to be written to; use Suggest",
+    ),
+    (
+        "self.mode != 'Enforce' || has(self.generated) || !has(self.iamRoleRef) || self.iamRoleRef.part != 'Trust'",
+        "mode: of trust policies only generated ones are written; use Suggest",
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,15 +16,10 @@ from medley.api.serviceaccess import AccessSpec, to_needs
 from medley.controller.access.sources import Source, Sources
 from medley.model.errors import UserError
 from medley.model.objects import API_VERSION, ServiceKey
-from medley.policy.answers import Engine
-from medley.policy.ceilings import shipped_ceilings
-from medley.policy.generate import ClusterEnvironment, Part, PartName, RouterNeeds, merge_statements, service_parts
-from medley.policy.prove import Prover
+from medley.policy.generate import ClusterEnvironment, Part, PartName, RouterNeeds, service_parts
 from medley.policy.rbac.document import Kind
 
 Json = dict[str, Any]
-SEARCH = Prover(engines=(Engine.ATOMS,))
-"""For a user's own statements: what they come to is judged by both engines in the review."""
 
 
 class GeneratedSources:
@@ -67,13 +63,12 @@ class GeneratedSources:
         parts = service_parts(to_needs(key, access, role=spec.iam_role_ref.name), self._environment)
         trust = spec.iam_role_ref.part == "Trust"
         part = _part(parts, PartName.POD_TRUST if trust else PartName.POD_POLICY)
-        wanted = ""
-        if access.statements and not trust:
-            # Their spec leaves room beside them: floor and what is shut whatever a user adds.
-            part = _merged(part, access.statements)
-            wanted = part.document_text
         source = sources.iam_role(spec, part.spec_text)
-        return replace(source, wanted=wanted, ceilings=tuple(dict.fromkeys((*source.ceilings, *part.ceilings))))
+        source = replace(source, ceilings=tuple(dict.fromkeys((*source.ceilings, *part.ceilings))))
+        if not access.statements or trust:
+            return source
+        # Merged in the review, where there is a time limit.
+        return replace(source, part=part, statements=tuple(json.dumps(found) for found in access.statements))
 
     def _access(self, key: ServiceKey) -> AccessSpec | None:
         try:
@@ -94,19 +89,6 @@ def _part(parts: tuple[Part, ...], name: PartName) -> Part:
     if found is None:
         raise UserError(f"nothing is generated as {name.value}", field="spec.generated", fix="See spec.access")
     return found
-
-
-def _merged(part: Part, statements: list[Json]) -> Part:
-    """The part with the user's statements.
-
-    Raises:
-        UserError: they cannot be had; the service goes on with what is in force.
-    """
-    shipped = shipped_ceilings()
-    found = merge_statements(part, statements, SEARCH, {name: shipped[name] for name in part.ceilings})
-    if not found.usable:
-        raise UserError(f"the service's own statements are not used: {found.reason}", field="spec.access.statements")
-    return found.part
 
 
 def _roles_of(part: Part) -> tuple[tuple[Kind, str, str], ...]:

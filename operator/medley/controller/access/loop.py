@@ -15,28 +15,26 @@ from typing import Any, Protocol
 
 from medley.actuation.cluster_api import NOT_FOUND, ApiError, ClusterApi, PatchType
 from medley.actuation.events import EventType, post
-from medley.actuation.roles import FIELD_MANAGER, RoleHome
-from medley.actuation.status import conditions, timestamp
-from medley.api.accesspolicy import AccessPolicySpec
+from medley.actuation.roles import FIELD_MANAGER
+from medley.actuation.status import conditions
 from medley.api.crds import ACCESS_KIND
-from medley.controller.access.report import Done, Previous, failed_status, previous_of, service_condition, status
+from medley.controller.access.acting import Actor, Turn
+from medley.controller.access.report import Done, failed_status, previous_of, service_condition, status
 from medley.controller.access.reviewer import ProposerSettings, Reviewer
-from medley.controller.access.sources import Source, Sources, parse_spec
+from medley.controller.access.sources import Sources, parse_spec
 from medley.model.errors import AccessError, MedleyError, TransientError, UserError
 from medley.model.live_policy import LivePolicy
 from medley.model.objects import API_VERSION, ServiceKey
 from medley.policy.kind import PolicyKind
-from medley.policy.rbac.request import Request
-from medley.policy.repair.repair import Outcome
 from medley.policy.review import Case, Review
 from medley.policy.verify import Verdict
 
 Json = dict[str, Any]
 _log = logging.getLogger(__name__)
 
-GRACE_S = 5.0
-"""An authorizer that watches its roles is late by so much at most: only a denial that outlasts it counts."""
 HOUR_S = 3600.0
+LOOK_S = 60.0
+"""Of one look for what failed before: the others come first, and always."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +85,18 @@ class _Kept:
     case: Case
     review: Review | MedleyError
     at_s: float
+    failures: int
+    """How often in a row it came to nothing."""
+
+    def outcome(self) -> Review:
+        """The review.
+
+        Raises:
+            MedleyError: why there is none.
+        """
+        if isinstance(self.review, MedleyError):
+            raise self.review
+        return self.review
 
 
 class AccessLoop:
@@ -100,6 +110,7 @@ class AccessLoop:
         clock: unix seconds.
         pause: waits so many seconds.
         observed: told of each look and each event.
+        beat: called before each AccessPolicy: the loop is alive.
     """
 
     def __init__(
@@ -111,15 +122,19 @@ class AccessLoop:
         clock: Callable[[], float] = time.time,
         pause: Callable[[float], None] = time.sleep,
         observed: Observer | None = None,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._api = api
         self._sources = sources
         self._reviewer = reviewer
         self._settings = settings
         self._clock = clock
-        self._pause = pause
         self._observed = observed or _Nobody()
         self._kept: dict[str, _Kept] = {}
+        self._actor = Actor(settings.writes, clock, pause)
+        self._beat = beat
+        self._look_until_s = 0.0
+        self._told: set[ServiceKey] = set()
         self._asked: deque[float] = deque()
         self._said: dict[str, str] = {}
 
@@ -136,18 +151,29 @@ class AccessLoop:
         self._said.pop("list", None)
         verdicts: dict[str, int] = {verdict.value: 0 for verdict in Verdict}
         told: dict[ServiceKey, list[tuple[str, Json]]] = {}
-        for manifest in manifests:
+        self._actor.begin_look()
+        self._look_until_s = began_s + LOOK_S
+        for manifest in sorted(manifests, key=self._failures):
+            self._beat()
             body = self._one(manifest)
             verdicts[body["verdict"]] += 1
             service = _service_of(manifest)
             if service is not None:
                 told.setdefault(service, []).append((manifest["metadata"]["name"], body))
+        for service in self._told - told.keys():
+            self._tell_service(service, [])
         for service, bodies in told.items():
             self._tell_service(service, bodies)
+        self._told = set(told)
         known = {item["metadata"]["uid"] for item in manifests}
+        self._actor.forget(known)
         self._kept = {uid: kept for uid, kept in self._kept.items() if uid in known}
         self._observed.look(self._clock() - began_s, verdicts)
         return ""
+
+    def _failures(self, manifest: Json) -> int:
+        kept = self._kept.get(manifest["metadata"]["uid"])
+        return kept.failures if kept is not None else 0
 
     def _paths(self) -> list[str]:
         if not self._settings.namespaces:
@@ -180,50 +206,50 @@ class AccessLoop:
         source = self._sources.of(metadata["namespace"], spec)
         live = source.home.read() if source.home is not None else LivePolicy(source.text)
         review = self._review(metadata["uid"], source.case(live, self._settings.timeout_ms))
-        now_s = self._clock()
-        turn = _Turn(
-            f"{metadata['namespace']}/{metadata['name']}",
-            spec,
-            source,
-            live,
-            review,
-            before,
-            metadata.get("generation", 0),
-        )
-        done, message, previous, held = self._act(turn, now_s)
+        name = f"{metadata['namespace']}/{metadata['name']}"
+        acted = self._actor.act(Turn(metadata["uid"], name, metadata.get("generation", 0), spec, source, live, review))
         return status(
             source.title,
             review,
-            done,
-            message,
+            acted.done,
+            acted.message,
             generation=metadata.get("generation", 0),
             before=before,
-            previous=previous,
-            held=held,
-            now_s=now_s,
+            previous=acted.previous or previous_of(before),
+            held=acted.held,
+            now_s=self._clock(),
         )
 
     def _review(self, uid: str, case: Case) -> Review:
-        """The review of a case: the last one, where nothing has changed; what came to nothing is tried again later."""
+        """The review of a case: the last one, where nothing has changed.
+
+        What came to nothing is tried again later and later, and not where others have used up the time of this look.
+        """
         kept = self._kept.get(uid)
+        failures = kept.failures if kept is not None else 0
         if kept is not None and kept.case == case:
-            known = isinstance(kept.review, Review) and kept.review.verdict is not Verdict.UNKNOWN
-            fresh = self._clock() - kept.at_s < self._settings.retry_s
-            if known or fresh:
-                if isinstance(kept.review, MedleyError):
-                    raise kept.review
-                return kept.review
+            wait_s = self._settings.retry_s * 2.0 ** min(kept.failures - 1, 4)
+            if not kept.failures or self._clock() - kept.at_s < wait_s:
+                return kept.outcome()
+        if failures and self._clock() > self._look_until_s:
+            raise TransientError("not reviewed in this look: other AccessPolicies took its time")
         result: Review | MedleyError
         try:
-            result = self._reviewer.review(case, None)
-            if result.verdict is Verdict.VIOLATED and case.kind is not PolicyKind.RBAC and self._may_ask():
-                result = self._reviewer.review(case, self._settings.proposer)
+            result = self._asked_too(case, self._reviewer.review(case, None))
         except MedleyError as error:
             result = error
-        self._kept[uid] = _Kept(case, result, self._clock())
-        if isinstance(result, MedleyError):
-            raise result
-        return result
+        failed = isinstance(result, MedleyError) or result.verdict is Verdict.UNKNOWN
+        self._kept[uid] = _Kept(case, result, self._clock(), failures + 1 if failed else 0)
+        return self._kept[uid].outcome()
+
+    def _asked_too(self, case: Case, found: Review) -> Review:
+        """The review with a language model's proposal, if it may be asked; else, or if that fails, as it is."""
+        if found.verdict is not Verdict.VIOLATED or case.kind is PolicyKind.RBAC or not self._may_ask():
+            return found
+        try:
+            return self._reviewer.review(case, self._settings.proposer)
+        except MedleyError as error:
+            return replace(found, proposals=(f"not asked to the end: {error}",))
 
     def _may_ask(self) -> bool:
         """Whether the language model may be asked once more in this hour."""
@@ -236,88 +262,6 @@ class AccessLoop:
             return False
         self._asked.append(now_s)
         return True
-
-    # Acting.
-
-    def _act(self, turn: _Turn, now_s: float) -> tuple[Done, str, Previous | None, str]:
-        """What is done, why, what the last write replaced, and which document is not written again."""
-        review, previous, held = turn.review, turn.previous, turn.held
-        ours = previous is not None and not previous.checked and review.judged_digest == previous.digest
-        if previous is not None and ours and turn.same_spec:
-            checked = self._check(turn, previous, now_s)
-            if checked is not None:
-                return checked
-            previous = replace(previous, checked=True)
-            if review.verdict is Verdict.SATISFIED:
-                return Done.CHECKED, "what was written is in force, and its floor holds", previous, held
-        if review.verdict is Verdict.SATISFIED:
-            return Done.NOTHING_TO_DO, "what is in force meets the access spec", previous, held
-        if review.verdict is Verdict.UNKNOWN:
-            return Done.UNKNOWN, "nothing is written without a verdict", previous, held
-        done, message = self._reason_not_to_write(turn)
-        if done is not None:
-            return done, message, previous, held
-        if len(turn.live.document) > LONGEST_KEPT:
-            text = f"the document has more than {LONGEST_KEPT:,} characters: it could not be kept to be put back"
-            return Done.FAILED, text, previous, held
-        assert turn.source.home is not None
-        try:
-            turn.source.home.write(turn.live, review.proposed)
-        except MedleyError as error:
-            return Done.FAILED, str(error), previous, held
-        _log.info("%s: written: %s", turn.source.title, "; ".join(review.edits))
-        written = Previous(turn.live.document, timestamp(now_s), review.proposed_digest)
-        return Done.WRITTEN, "; ".join(review.edits), written, held
-
-    def _reason_not_to_write(self, turn: _Turn) -> tuple[Done | None, str]:
-        review = turn.review
-        if review.outcome is Outcome.CONTRADICTION:
-            return Done.CONTRADICTION, "; ".join(review.contradictions)
-        if not review.writable:
-            return Done.NOT_PROVED, review.reason or "; ".join(review.disagreements) or "both engines must prove it"
-        if turn.spec.mode != "Enforce" or turn.source.home is None:
-            return Done.PROPOSED, f"{len(review.edits)} edits are proposed: status.repair"
-        if not self._settings.writes:
-            return Done.NO_WRITER, "this process may not write policies. Install the policy writer, or apply it by hand"
-        if turn.source.consent.needed and turn.live.consent != turn.name:
-            return Done.NO_CONSENT, f"its owner does not name this AccessPolicy: {turn.source.consent.how}{turn.name}"
-        if review.proposed_digest == turn.held:
-            return Done.HELD, "this document was taken back before, as its floor failed. Change spec or document"
-        return None, ""
-
-    def _check(self, turn: _Turn, previous: Previous, now_s: float) -> tuple[Done, str, Previous | None, str] | None:
-        """Whether the floor holds where it counts, after a write. None: it does."""
-        failed = [f"{one.side} {one.rule}: {one.request}" for one in turn.review.findings if one.side == "floor"]
-        if not failed and isinstance(turn.source.home, RoleHome):
-            try:
-                failed = [str(request) for request in self._denied(turn.source.home, turn.review.probes)]
-            except MedleyError as error:
-                return (
-                    Done.WRITTEN,
-                    f"written; whether the floor holds could not be tried: {error}",
-                    previous,
-                    turn.held,
-                )
-        if not failed:
-            return None
-        assert turn.source.home is not None
-        said = f"the floor failed after the write: {failed[0]}"
-        try:
-            turn.source.home.write(turn.live, previous.document)
-        except MedleyError as error:
-            return Done.FAILED, f"{said}; what was there before could not be put back: {error}", previous, turn.held
-        _log.error("%s: %s; what was there before is back", turn.source.title, said)
-        return Done.ROLLED_BACK, f"{said}. What was there before is back", None, previous.digest
-
-    def _denied(self, home: RoleHome, probes: tuple[Request, ...]) -> list[Request]:
-        """The requests that are still denied after the grace."""
-        left = list(probes)
-        deadline_s = self._clock() + GRACE_S
-        while True:
-            left = [request for request in left if not home.allowed(request)]
-            if not left or self._clock() > deadline_s:
-                return left
-            self._pause(0.25)
 
     # Reporting.
 
@@ -342,10 +286,11 @@ class AccessLoop:
         try:
             manifest = self._api.get(path)
             before = manifest.get("status") or {}
-            found = service_condition(bodies)
-            (body,) = conditions([found], before, manifest["metadata"].get("generation", 0), self._clock())
-            if body not in (before.get("conditions") or []):
-                _apply(self._api, manifest, f"{path}/status", {"conditions": [body]})
+            found = [service_condition(bodies)] if bodies else []
+            made = conditions(found, before, manifest["metadata"].get("generation", 0), self._clock())
+            # Of a list that is a map, an apply takes away what this manager had and does not name.
+            if not made or made[0] not in (before.get("conditions") or []):
+                _apply(self._api, manifest, f"{path}/status", {"conditions": made})
         except MedleyError as error:
             if isinstance(error, ApiError) and error.status == NOT_FOUND:
                 return  # the AccessPolicy says that there is no such service
@@ -355,36 +300,6 @@ class AccessLoop:
         if self._said.get(what) != text:
             self._said[what] = text
             _log.warning(text)
-
-
-LONGEST_KEPT = 131_072
-"""Of a document that was replaced, in characters: what a status has room for."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """One AccessPolicy in one look."""
-
-    name: str
-    spec: AccessPolicySpec
-    source: Source
-    live: LivePolicy
-    review: Review
-    status: Json
-    generation: int
-
-    @property
-    def same_spec(self) -> bool:
-        """Whether the status is of the spec as it is now."""
-        return self.status.get("observedGeneration") == self.generation
-
-    @property
-    def previous(self) -> Previous | None:
-        return previous_of(self.status)
-
-    @property
-    def held(self) -> str:
-        return str(self.status.get("held") or "")
 
 
 def _apply(api: ClusterApi, manifest: Json, path: str, body: Json) -> None:

@@ -35,6 +35,7 @@ class Done(Enum):
     NO_WRITER = "WriterNotInstalled"
     NO_CONSENT = "NoConsent"
     HELD = "Held"
+    CONTESTED = "Contested"
     FAILED = "WriteFailed"
     UNKNOWN = "Unknown"
 

@@ -6,8 +6,9 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import threading
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Protocol
 
@@ -104,12 +105,21 @@ def _serve(pipe: Connection) -> None:
     """Reviews until the other side is gone."""
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
             case, proposal = pipe.recv()
         except (EOFError, OSError):
             return
         pipe.send(_answer(case, proposal))
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed wants nothing any more, however deep in a proof this is."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _review(case: Case, proposal: ProposerSettings | None) -> Review:

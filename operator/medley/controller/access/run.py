@@ -61,15 +61,19 @@ def run(process: AccessProcess, settings: AccessSettings, environment: ClusterEn
     timeout_s = (1.0 - WRITES_UNTIL) / 2 * process.lease.duration_s if process.lease else 10.0
     holding = ClusterApi(process.kubeconfig, timeout_s=timeout_s)
     lease = Lease(holding, process.lease) if process.lease else None
-    api = ClusterApi(process.kubeconfig, lambda: lease is None or lease.held, write_timeout_s=timeout_s)
+
+    def may_write() -> bool:
+        return lease is None or lease.held
+
+    api = ClusterApi(process.kubeconfig, may_write, write_timeout_s=timeout_s)
     health, exporter = Health(settings.interval_s), AccessExporter()
     server = None
     if process.health_port is not None:
         server = serve(health, process.health_port, process.health_host, (CONTENT_TYPE, exporter.text))
     reviewer = ProcessReviewer(process.review_s)
-    loop = AccessLoop(
-        api, Sources(api, iam_client, GeneratedSources(api, environment)), reviewer, settings, observed=exporter
-    )
+    cluster = environment.cluster if environment is not None else ""
+    sources = Sources(api, iam_client, GeneratedSources(api, environment), cluster, may_write)
+    loop = AccessLoop(api, sources, reviewer, settings, observed=exporter, beat=health.began)
     led = threading.Event()
     threading.Thread(target=_check, args=(holding, process, settings, health, stop), name="checks", daemon=True).start()
     try:

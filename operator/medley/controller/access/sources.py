@@ -15,10 +15,11 @@ from medley.actuation.roles import CONSENT, RoleHome
 from medley.api.accesspolicy import AccessPolicySpec
 from medley.api.convert import user_error
 from medley.model.live_policy import LivePolicy
+from medley.policy.generate import Part
 from medley.policy.iam.document import DocumentKind
 from medley.policy.iam.parse import parse_document
 from medley.policy.kind import PolicyKind
-from medley.policy.rbac.document import Kind
+from medley.policy.rbac.document import Extent, Kind
 from medley.policy.rbac.parse import looks_like_manifest
 from medley.policy.review import Case
 from medley.ports import PolicyHome
@@ -30,10 +31,18 @@ EMPTY_IAM = '{"Version": "2012-10-17", "Statement": []}\n'
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """Whether the owner of the object has to name the AccessPolicy before it may be written, and how."""
+    """Whether the owner of the object has to name the AccessPolicy before it may be written, and how.
+
+    `cluster` stands before its name where one account serves several clusters.
+    """
 
     needed: bool
     how: str = ""
+    cluster: str = ""
+
+    def value(self, name: str) -> str:
+        """What the owner writes."""
+        return f"{self.cluster}/{name}" if self.cluster else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +57,8 @@ class Source:
         home: where the document is in force; None: it is `text`.
         text: of a document that is in force nowhere.
         consent: what Enforce needs.
-        wanted: text of the document that should be in force, where the spec leaves room for others.
+        part: that is generated, where the user has statements of his own for it.
+        statements: these, each as JSON.
     """
 
     title: str
@@ -58,12 +68,24 @@ class Source:
     home: PolicyHome | None
     text: str = ""
     consent: Consent = Consent(False)
-    wanted: str = ""
+    part: Part | None = None
+    statements: tuple[str, ...] = ()
 
     def case(self, live: LivePolicy, timeout_ms: int) -> Case:
         """What the review is asked."""
         document = live.document or (EMPTY_IAM if self.kind is not PolicyKind.RBAC else "")
-        return Case(self.kind, document, self.spec, self.ceilings, live.beside, live.boundary, timeout_ms, self.wanted)
+        return Case(
+            self.kind,
+            document,
+            self.spec,
+            self.ceilings,
+            live.beside,
+            live.boundary,
+            timeout_ms,
+            extent=Extent.PART if self.home is None else Extent.WHOLE,
+            part=self.part,
+            statements=self.statements,
+        )
 
 
 class Generated(Protocol):
@@ -80,9 +102,20 @@ class Sources:
         api: for roles.
         iam: makes a client for IAM; called once one is needed.
         generated: makes the sources of generated policies.
+        cluster: its name, where IAM roles are told apart by it; empty: they are not.
+        may_write: asked before each write to IAM.
     """
 
-    def __init__(self, api: ClusterApi, iam: Callable[[], IamClient], generated: Generated) -> None:
+    def __init__(
+        self,
+        api: ClusterApi,
+        iam: Callable[[], IamClient],
+        generated: Generated,
+        cluster: str = "",
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._cluster = cluster
+        self._may_write = may_write
         self._api = api
         self._make_iam = iam
         self._iam: IamClient | None = None
@@ -116,9 +149,9 @@ class Sources:
             self._iam = self._make_iam()
         part = RolePart(ref.part)
         kind = PolicyKind.IAM_IDENTITY if part is RolePart.IDENTITY else PolicyKind.IAM_TRUST
-        home = IamRoleHome(self._iam, ref.name, part, ref.policy_name)
+        home = IamRoleHome(self._iam, ref.name, part, ref.policy_name, self._may_write)
         where = f"policy {ref.policy_name}" if part is RolePart.IDENTITY else "trust policy"
-        consent = Consent(True, f"tag the role {CONSENT}=")
+        consent = Consent(True, f"tag the role {CONSENT}", self._cluster)
         return Source(f"IAM role {ref.name}, {where}", kind, text, _ceilings(spec, kind), home, consent=consent)
 
     def roles(self, spec: AccessPolicySpec, roles: tuple[tuple[Kind, str, str], ...], text: str) -> Source:
@@ -127,7 +160,7 @@ class Sources:
             f"{kind.value} {place}/{name}" if place else f"{kind.value} {name}" for kind, place, name in roles
         )
         wide = any(kind is Kind.CLUSTER_ROLE for kind, _, _ in roles)
-        consent = Consent(wide, f"annotate the ClusterRole {CONSENT}=" if wide else "")
+        consent = Consent(wide, f"annotate the ClusterRole {CONSENT}" if wide else "")
         ceilings = _ceilings(spec, PolicyKind.RBAC)
         return Source(title, PolicyKind.RBAC, text, ceilings, RoleHome(self._api, roles), consent=consent)
 

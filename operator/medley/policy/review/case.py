@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medley.policy.answers import Engine
+from medley.policy.generate.part import Part
 from medley.policy.kind import PolicyKind
+from medley.policy.rbac.document import Extent
 from medley.policy.rbac.request import Request as RbacRequest
 from medley.policy.repair.repair import Outcome
 from medley.policy.verify import Verdict
@@ -28,6 +30,10 @@ class Case:
         timeout_ms: for one question to Z3.
         wanted: text of the IAM document that should be in force, where the spec leaves room for others: it is what is
             proposed, once it is proved. Empty: whatever meets the spec is right.
+        extent: of RBAC, whether the document has all bindings of its roles; else roles without any are read as given to
+            everybody.
+        part: that is generated; with `statements`, JSON texts of a user's own, it gives `spec` and `wanted`.
+        statements: these.
     """
 
     kind: PolicyKind
@@ -38,6 +44,9 @@ class Case:
     boundary: str = ""
     timeout_ms: int = 5000
     wanted: str = ""
+    extent: Extent = Extent.WHOLE
+    part: Part | None = None
+    statements: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

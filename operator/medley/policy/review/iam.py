@@ -19,7 +19,7 @@ from medley.policy.repair.edits import edit_text
 from medley.policy.repair.proposals import repair_with
 from medley.policy.repair.repair import Outcome, repair
 from medley.policy.review.case import Case, Finding, Review
-from medley.policy.review.proof import AnyRule, as_it_is, ceilings_of, doubts, proof_of, sha256
+from medley.policy.review.proof import AnyRule, as_it_is, ceilings_of, doubts, proof_of, require_rules, sha256
 from medley.policy.spec.read import read_spec
 from medley.policy.verify import Report, Verdict, verify, within
 from medley.ports import RepairProposer
@@ -31,6 +31,7 @@ X = TypeVar("X")
 def review_document(case: Case, proposer: RepairProposer | None) -> Review:
     """A review of an IAM document, with what stands beside it; see `review`."""
     spec = read_spec(case.spec, "accessSpec").with_ceilings(ceilings_of(case, read_spec))
+    require_rules(spec)
     kind = DocumentKind.RESOURCE if case.kind is PolicyKind.IAM_TRUST else DocumentKind.IDENTITY
     document = parse_document(case.document, "document", kind)
     prover = Prover(case.timeout_ms)

@@ -44,6 +44,16 @@ def ceilings_of(case: Case, read: Callable[[str, str], Rules[S]]) -> list[Rules[
     return out
 
 
+def require_rules(spec: Rules[S]) -> None:
+    """Refuses a spec that says nothing: everything would meet it.
+
+    Raises:
+        UserError: it has no rules.
+    """
+    if not spec.rules:
+        raise UserError("has no rules", field="accessSpec", fix="Give floor, ceiling or ceilings")
+
+
 def doubts(report: Report[R, X]) -> tuple[str, ...]:
     """Rules that could not be decided, in words."""
     return tuple(f"{doubt.rule.side.value} {doubt.rule.id}: {doubt.reason}" for doubt in report.doubts)

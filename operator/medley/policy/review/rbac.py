@@ -7,7 +7,7 @@ from dataclasses import replace
 from medley.policy import words
 from medley.policy.prove import Prover
 from medley.policy.rbac import words as rbac_words
-from medley.policy.rbac.document import Extent, Manifest
+from medley.policy.rbac.document import Manifest
 from medley.policy.rbac.edits import edit_text
 from medley.policy.rbac.localise import localise
 from medley.policy.rbac.parse import parse_manifest
@@ -19,14 +19,15 @@ from medley.policy.rbac.spec import read_spec
 from medley.policy.rbac.verify import require_known, verify
 from medley.policy.repair.repair import Outcome
 from medley.policy.review.case import Case, Finding, Review
-from medley.policy.review.proof import as_it_is, ceilings_of, doubts, proof_of, sha256
+from medley.policy.review.proof import as_it_is, ceilings_of, doubts, proof_of, require_rules, sha256
 from medley.policy.verify import Verdict
 
 
 def review_roles(case: Case) -> Review:
     """A review of roles with all bindings that give them; see `review`."""
     spec = read_spec(case.spec, "accessSpec").with_ceilings(ceilings_of(case, read_spec))
-    manifest = replace(parse_manifest(case.document, "document"), extent=Extent.WHOLE)
+    require_rules(spec)
+    manifest = replace(parse_manifest(case.document, "document"), extent=case.extent)
     roles, prover = RoleSet(manifest), Prover(case.timeout_ms)
     require_known(roles)
     before = verify(roles, spec, prover)
