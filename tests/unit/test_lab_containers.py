@@ -26,6 +26,7 @@ from medley.lab.load import LoadGenerator, Outcome, OutcomeStatus
 from medley.lab.prometheus import scrape_configuration
 from medley.lab.router import Target
 from medley.lab.scene import speeds
+from medley.lab.shared_nodes import group_label, takes_groups
 from medley.lab.traces import TraceRequest
 from medley.lab.traffic import Order, RemoteLoad, Traffic, order_body, outcome_row, parse_order, parse_outcome
 from medley.lab.vllm_container import server_arguments, variant_of
@@ -203,3 +204,25 @@ def test_only_engines_and_node_selectors_are_other_than_in_the_example() -> None
     for before, after in zip(read_manifests([CHAT]), KindScene([CHAT]).manifests, strict=True):
         same = {key: value for key, value in after["spec"].items() if key not in ("engine", "nodeSelector")}
         assert same == before["spec"]
+
+
+@pytest.mark.parametrize(
+    ("node", "takes"),
+    [
+        ({"metadata": {}, "spec": {}, "status": {"capacity": {"cpu": "2"}}}, True),
+        ({"metadata": {}, "spec": {"taints": [{"key": "a", "effect": "PreferNoSchedule"}]}, "status": {}}, True),
+        ({"metadata": {}, "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}, "status": {}}, False),
+        ({"metadata": {}, "spec": {"unschedulable": True}, "status": {}}, False),
+        ({"metadata": {}, "spec": {}, "status": {"capacity": {"nvidia.com/gpu": "4"}}}, False),
+        (
+            {
+                "metadata": {"labels": {group_label("l4"): "true"}},
+                "spec": {},
+                "status": {"capacity": {"nvidia.com/gpu": "4"}},
+            },
+            True,
+        ),
+    ],
+)
+def test_a_node_with_real_gpus_or_a_taint_is_left_alone(node: dict[str, Any], takes: bool) -> None:
+    assert takes_groups(node) is takes

@@ -49,7 +49,7 @@ class SharedNodes:
             UserError: no node without real GPUs takes ordinary pods.
         """
         install_node_group_crd(self._api)
-        nodes = sorted(node["metadata"]["name"] for node in self._api.items(_NODES) if _is_open(node))
+        nodes = sorted(node["metadata"]["name"] for node in self._api.items(_NODES) if takes_groups(node))
         if not nodes:
             raise UserError("no node without real GPUs takes pods without tolerations", fix="Add a node without taints")
         for number, group in enumerate(self._groups):
@@ -105,8 +105,8 @@ class SharedNodes:
                 raise
 
 
-def _is_open(node: Json) -> bool:
-    """Whether it takes ordinary pods, and has no GPUs but ours."""
+def takes_groups(node: Json) -> bool:
+    """Whether a node takes ordinary pods, and has no GPUs but ours."""
     if node["spec"].get("unschedulable"):
         return False
     if any(taint["effect"] != "PreferNoSchedule" for taint in node["spec"].get("taints") or []):

@@ -1,0 +1,74 @@
+"""Node groups on nodes that are there: GPUs appear in a node's status, and go again with the scene."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from medley.actuation.cluster_api import ClusterApi, Json
+from medley.lab.control_plane import ControlPlane
+from medley.lab.node_group import NODE_GROUPS_PATH, install_node_group_crd, node_group
+from medley.lab.nodes import GPU_RESOURCE
+from medley.lab.shared_nodes import SharedNodes, group_label
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def node(api: ClusterApi) -> Iterator[str]:
+    """A Node that takes ordinary pods, as a worker of kind."""
+    name = f"worker-{uuid.uuid4().hex[:6]}"
+    api.create("/api/v1/nodes", {"metadata": {"name": name}})
+    api.patch(f"/api/v1/nodes/{name}", {"spec": {"taints": []}})
+    yield name
+    api.delete(f"/api/v1/nodes/{name}")
+
+
+@pytest.fixture
+def groups(api: ClusterApi) -> Iterator[list[str]]:
+    install_node_group_crd(api)
+    names = [f"{kind}-{uuid.uuid4().hex[:6]}" for kind in ("one", "eight")]
+    for name, gpus in zip(names, (1, 8), strict=True):
+        api.create(NODE_GROUPS_PATH, node_group(name, gpu="L4", gpus_per_node=gpus, instance_type="g6.xlarge"))
+    yield names
+    for name in names:
+        api.delete(f"{NODE_GROUPS_PATH}/{name}")
+
+
+def test_what_groups_are_scaled_to_is_what_the_node_has(
+    api: ClusterApi, control_plane: ControlPlane, node: str, groups: list[str], eventually: Callable[..., None]
+) -> None:
+    def placed() -> list[Json]:
+        nodes = {
+            n["metadata"]["name"]: n for g in groups for n in api.items("/api/v1/nodes", labelSelector=group_label(g))
+        }
+        return list(nodes.values())
+
+    def said() -> set[int]:
+        """What nodes have and what pods may have, which must be the same."""
+        return {
+            sum(int(n["status"].get(part, {}).get(GPU_RESOURCE, -1)) for n in placed())
+            for part in ("capacity", "allocatable")
+        }
+
+    def scale(group: str, nodes: int) -> None:
+        api.patch(f"{NODE_GROUPS_PATH}/{group}/scale", {"spec": {"replicas": nodes}})
+
+    shared = SharedNodes(control_plane.kubeconfig, groups).start()
+    try:
+        eventually(lambda: said() == {0}, "no GPUs yet")
+        scale(groups[0], 3)
+        scale(groups[1], 2)
+        eventually(lambda: said() == {19}, "3 nodes with one GPU and 2 with eight")
+        eventually(
+            lambda: api.get(f"{NODE_GROUPS_PATH}/{groups[1]}")["status"] == {"replicas": 2, "readyReplicas": 2},
+            "the group says so too",
+        )
+        scale(groups[1], 0)
+        eventually(lambda: said() == {3}, "they go")
+    finally:
+        shared.stop()
+    assert placed() == []
+    assert GPU_RESOURCE not in (api.get(f"/api/v1/nodes/{node}")["status"].get("capacity") or {})
