@@ -38,8 +38,15 @@ def groups(api: ClusterApi) -> Iterator[list[str]]:
 
 
 def test_what_groups_are_scaled_to_is_what_the_node_has(
-    api: ClusterApi, control_plane: ControlPlane, node: str, groups: list[str], eventually: Callable[..., None]
+    api: ClusterApi,
+    control_plane: ControlPlane,
+    node: str,
+    groups: list[str],
+    namespace: str,
+    eventually: Callable[..., None],
 ) -> None:
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+
     def placed() -> list[Json]:
         nodes = {
             n["metadata"]["name"]: n for g in groups for n in api.items("/api/v1/nodes", labelSelector=group_label(g))
@@ -66,6 +73,15 @@ def test_what_groups_are_scaled_to_is_what_the_node_has(
             lambda: api.get(f"{NODE_GROUPS_PATH}/{groups[1]}")["status"] == {"replicas": 2, "readyReplicas": 2},
             "the group says so too",
         )
+        # As a kubelet does that hears of the GPUs later than the scheduler; another failure is none of ours.
+        refused, failed = f"{pods}/refused", f"{pods}/failed"
+        for path, reason in ((refused, f"OutOf{GPU_RESOURCE}"), (failed, "Error")):
+            where = placed()[0]["metadata"]["name"]
+            spec = {"nodeName": where, "containers": [{"name": "c", "image": "none"}]}
+            api.create(pods, {"metadata": {"name": path.rsplit("/", 1)[1]}, "spec": spec})
+            api.patch(f"{path}/status", {"status": {"phase": "Failed", "reason": reason}})
+        eventually(lambda: not api.exists(refused), "the refused pod is removed")
+        assert api.exists(failed)
         scale(groups[1], 0)
         eventually(lambda: said() == {3}, "they go")
     finally:

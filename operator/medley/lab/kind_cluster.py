@@ -37,6 +37,15 @@ class Image(StrEnum):
     PROMETHEUS = "medley-prometheus"
 
 
+class Owner(StrEnum):
+    """Whose a cluster is."""
+
+    USER = "User"
+    """It was there before and stays: what is put into it is taken out again."""
+    SCENE = "Scene"
+    """It goes as a whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class KindCluster:
     """Where it is, and whose.
@@ -44,10 +53,12 @@ class KindCluster:
     Attributes:
         kubeconfig: how to reach it; the current context counts.
         kind_name: its name for kind; empty: kind did not make it.
+        owner: whether it stays.
     """
 
     kubeconfig: Path
     kind_name: str
+    owner: Owner = Owner.USER
 
 
 def run(
@@ -82,7 +93,7 @@ def connect_or_create(progress: Progress, name: str = DEFAULT_NAME) -> Iterator[
     MEDLEY_KIND_NODE_IMAGE names another node image than kind's own.
 
     Raises:
-        UserError: KUBECONFIG names no context, or there is no `kind`, `docker` or checkout.
+        UserError: KUBECONFIG names no context, there is no `kind`, `docker` or checkout, or a cluster of that name.
     """
     if not KIND_FILES.is_dir():
         raise UserError("an installed Medley has no image to build", fix="Run from a checkout of the repository")
@@ -95,6 +106,11 @@ def connect_or_create(progress: Progress, name: str = DEFAULT_NAME) -> Iterator[
             raise UserError(
                 f"{tool} is not on PATH, and KUBECONFIG names no cluster", fix=f"Install {tool}, or set KUBECONFIG"
             )
+    if name in run("kind", "get", "clusters").split():
+        raise UserError(
+            f"kind has a cluster {name} already",
+            fix=f"Delete it (kind delete cluster --name {name}), or set KUBECONFIG to use a cluster as it is",
+        )
     with tempfile.TemporaryDirectory(prefix="medley-kind-") as directory:
         kubeconfig = Path(directory) / "kubeconfig"
         image = os.environ.get("MEDLEY_KIND_NODE_IMAGE")
@@ -104,7 +120,7 @@ def connect_or_create(progress: Progress, name: str = DEFAULT_NAME) -> Iterator[
                 "kind", "create", "cluster", "--name", name, "--config", KIND_FILES / "cluster.yaml",
                 "--kubeconfig", kubeconfig, "--wait", "180s", *(("--image", image) if image else ()),
             )  # fmt: skip
-            yield KindCluster(kubeconfig, name)
+            yield KindCluster(kubeconfig, name, Owner.SCENE)
         finally:
             run("kind", "delete", "cluster", "--name", name, "--kubeconfig", kubeconfig)
 

@@ -31,6 +31,7 @@ from medley.lab.kind_cluster import (
     TAG,
     Image,
     KindCluster,
+    Owner,
     build_and_bring,
     connect_or_create,
     reference,
@@ -59,7 +60,6 @@ from medley.model.objects import API_VERSION, Service, ServiceKey
 
 Json = dict[str, Any]
 
-MONITORING = "monitoring"
 LAB = "medley-lab"
 _LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases/{OPERATOR_NAME}"
 _RECORDS = "/records"
@@ -124,7 +124,7 @@ class KindScene:
         self._exit.close()
 
     def _raise(self) -> None:
-        enter, leave = self._exit.enter_context, self._exit.callback
+        enter = self._exit.enter_context
         self.directory = Path(enter(tempfile.TemporaryDirectory(prefix="medley-scene-")))
         (self.directory / "records").mkdir()
         if self._given is not None:
@@ -132,12 +132,15 @@ class KindScene:
         else:
             self.cluster = enter(connect_or_create(self._progress))
             build_and_bring(self.cluster, self._progress)
+        # Out of a cluster that goes as a whole nothing need be taken.
+        alone = self._given is None and self.cluster.owner is Owner.SCENE
+        leave = contextlib.ExitStack().callback if alone else self._exit.callback
         self._tools = ensure([Tool.KUBECTL, Tool.HELM], self._progress)
         self.api = ClusterApi(self.cluster.kubeconfig)
-        leave(self.api.close)
+        self._exit.callback(self.api.close)
         self._refuse_others()
         shared = SharedNodes(self.cluster.kubeconfig, [name for name, _ in self._groups()])
-        leave(shared.stop)
+        self._exit.callback(shared.stop)
         shared.start()
         leave(self._remove_groups)
         for _, group in self._groups():
@@ -148,7 +151,7 @@ class KindScene:
             text = self._traffic(service)
             leave(self.kubectl, "delete", "--ignore-not-found", "-f", "-", stdin=text)
             self._apply(text)
-        self.kubectl("-n", MONITORING, "rollout", "status", "deployment/prometheus", "--timeout=180s")
+        self.kubectl("-n", LAB, "rollout", "status", "deployment/prometheus", "--timeout=180s")
         self._progress("Prometheus is up")
         for service in self.resources.services:
             deployment = f"deployment/{_traffic_name(service.key)}"
@@ -156,12 +159,14 @@ class KindScene:
         leave(self.uninstall)
 
     def _refuse_others(self) -> None:
-        crds = self.api.items("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
-        there = {item["metadata"]["name"] for item in crds}
-        for kind in KINDS:
-            if kind.crd_name in there and self.api.items(f"/apis/{API_VERSION}/{kind.plural}"):
+        """What is taken away at the end must not have been there before."""
+        crds = [f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.crd_name}" for kind in KINDS]
+        services = [f"/api/v1/namespaces/{s.key.namespace}/services/{s.key.name}" for s in self.resources.services]
+        for path in (*crds, f"/api/v1/namespaces/{OPERATOR_NAMESPACE}", f"/api/v1/namespaces/{LAB}", *services):
+            if self.api.exists(path):
+                what = "/".join(path.rsplit("/", 2)[1:])
                 raise UserError(
-                    f"the cluster has {kind.plural} already, and this would take them away",
+                    f"the cluster has {what} already, and this would take it away at the end",
                     field=str(self.cluster.kubeconfig),
                     fix="Use a cluster of its own, or uninstall that Medley with its CRDs first",
                 )
@@ -249,11 +254,11 @@ class KindScene:
 
     def pause_metrics(self) -> None:
         """Prometheus is gone, and all that it knew."""
-        self.kubectl("-n", MONITORING, "scale", "deployment/prometheus", "--replicas=0")
+        self.kubectl("-n", LAB, "scale", "deployment/prometheus", "--replicas=0")
 
     def resume_metrics(self) -> None:
         """It is there again."""
-        self.kubectl("-n", MONITORING, "scale", "deployment/prometheus", "--replicas=1")
+        self.kubectl("-n", LAB, "scale", "deployment/prometheus", "--replicas=1")
 
     @property
     def records(self) -> Path:
@@ -277,9 +282,11 @@ class KindScene:
     @property
     def operator_log(self) -> str:
         """What the operators that are there have logged."""
-        return self.kubectl(
-            "-n", OPERATOR_NAMESPACE, "logs", "-l", f"app.kubernetes.io/name={OPERATOR_NAME}", "--tail=-1", "--prefix"
-        )
+        selector = f"app.kubernetes.io/name={OPERATOR_NAME}"
+        try:
+            return self.kubectl("-n", OPERATOR_NAMESPACE, "logs", "-l", selector, "--tail=-1", "--prefix")
+        except TransientError as error:  # of a pod whose container has not begun
+            return str(error)
 
     # What only this one has.
 
@@ -289,7 +296,7 @@ class KindScene:
             "image": {"repository": repository(Image.OPERATOR), "tag": TAG},
             "namespaces": self.namespaces,
             "scaleTargets": [{"group": "lab.medley.dev", "resource": "nodegroups"}],
-            "prometheus": {"url": f"http://prometheus.{MONITORING}:9090"},
+            "prometheus": {"url": f"http://prometheus.{LAB}:9090"},
             "planning": {
                 "intervalSeconds": self.settings.interval_s,
                 "stabilisationSeconds": self.settings.stabilisation_s,

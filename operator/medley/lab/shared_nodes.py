@@ -65,7 +65,7 @@ class SharedNodes:
             self._thread.join(timeout=10)
         for group, node in self._places.items():
             self._api.patch(f"{_NODES}/{node}", {"metadata": {"labels": {group_label(group): None}}})
-        for node in set(self._places.values()):
+        for node in self._nodes():
             gone = {"capacity": {GPU_RESOURCE: None}, "allocatable": {GPU_RESOURCE: None}}
             self._api.patch(f"{_NODES}/{node}/status", {"status": gone})
         self._api.close()
@@ -79,7 +79,7 @@ class SharedNodes:
                     _log.warning("shared nodes: %s; trying again", error)
 
     def _reconcile(self) -> None:
-        gpus = dict.fromkeys(self._places.values(), 0)
+        gpus = dict.fromkeys(self._nodes(), 0)
         for group in self._api.items(NODE_GROUPS_PATH):
             node = self._places.get(group["metadata"]["name"])
             if node is not None:
@@ -92,6 +92,21 @@ class SharedNodes:
             if said != {str(count)}:
                 now = {GPU_RESOURCE: str(count)}
                 self._api.patch(f"{_NODES}/{node}/status", {"status": {"capacity": now, "allocatable": now}})
+        self._remove_refused()
+
+    def _remove_refused(self) -> None:
+        """Delete pods that a kubelet refused since it heard of the GPUs later than the scheduler.
+
+        Their ReplicaSet has made others; no machine with real GPUs would have left them there.
+        """
+        for pod in self._api.items("/api/v1/pods", fieldSelector="status.phase=Failed"):
+            if pod["status"].get("reason") == f"OutOf{GPU_RESOURCE}" and pod["spec"].get("nodeName") in self._nodes():
+                metadata = pod["metadata"]
+                path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+                self._api.delete(path, uid=metadata["uid"])
+
+    def _nodes(self) -> set[str]:
+        return set(self._places.values())
 
     def _write_status(self, group: Json) -> None:
         there = int(group["spec"].get("replicas", 0))
