@@ -175,10 +175,13 @@ def test_prometheus_in_the_cluster_is_configured_as_the_one_here() -> None:
 
 def test_a_cluster_that_kind_did_not_make_needs_a_registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("MEDLEY_REGISTRY", raising=False)
+    monkeypatch.delenv("MEDLEY_TAG", raising=False)
     with pytest.raises(UserError, match="MEDLEY_REGISTRY"):
         build_and_bring(KindCluster(tmp_path / "kubeconfig", ""), lambda _: None)
     monkeypatch.setenv("MEDLEY_REGISTRY", "registry.example/medley/")
     assert reference(Image.LAB) == "registry.example/medley/medley-lab:kind"
+    monkeypatch.setenv("MEDLEY_TAG", "abc")
+    assert reference(Image.LAB) == "registry.example/medley/medley-lab:abc"
 
 
 @pytest.mark.parametrize(("context", "name"), [("kind-lab", "lab"), ("gke_prod", "")])

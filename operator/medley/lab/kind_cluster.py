@@ -24,7 +24,7 @@ from medley.model.errors import TransientError, UserError
 CHECKOUT = Path(__file__).resolve().parents[3]
 KIND_FILES = CHECKOUT / "hack" / "kind"
 CHART = CHECKOUT / "charts" / "medley"
-TAG = "kind"
+DEFAULT_TAG = "kind"
 DEFAULT_NAME = "medley"
 _COMMAND_TIMEOUT_S = 900.0
 
@@ -137,7 +137,12 @@ def _kind_name(kubeconfig: Path) -> str:
 
 def reference(image: Image) -> str:
     """Name and tag by which nodes know an image."""
-    return f"{repository(image)}:{TAG}"
+    return f"{repository(image)}:{tag()}"
+
+
+def tag() -> str:
+    """Of all images. Nodes keep what they pulled: to a registry push each state of the checkout under another one."""
+    return os.environ.get("MEDLEY_TAG") or DEFAULT_TAG
 
 
 def repository(image: Image) -> str:

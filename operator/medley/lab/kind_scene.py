@@ -27,8 +27,8 @@ from medley.api.crds import KINDS
 from medley.api.manifests import read_manifests
 from medley.lab.kind_cluster import (
     CHART,
+    DEFAULT_TAG,
     KIND_FILES,
-    TAG,
     Image,
     KindCluster,
     Owner,
@@ -37,8 +37,9 @@ from medley.lab.kind_cluster import (
     reference,
     repository,
     run,
+    tag,
 )
-from medley.lab.node_group import NODE_GROUPS_PATH
+from medley.lab.node_group import NODE_GROUP_CRD, NODE_GROUPS_PATH
 from medley.lab.scene import (
     OPERATOR_NAME,
     OPERATOR_NAMESPACE,
@@ -139,6 +140,7 @@ class KindScene:
         self.api = ClusterApi(self.cluster.kubeconfig)
         self._exit.callback(self.api.close)
         self._refuse_others()
+        leave(self.kubectl, "delete", "--ignore-not-found", "crd", NODE_GROUP_CRD["metadata"]["name"])
         shared = SharedNodes(self.cluster.kubeconfig, [name for name, _ in self._groups()])
         self._exit.callback(shared.stop)
         shared.start()
@@ -160,7 +162,8 @@ class KindScene:
 
     def _refuse_others(self) -> None:
         """What is taken away at the end must not have been there before."""
-        crds = [f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.crd_name}" for kind in KINDS]
+        names = [*(kind.crd_name for kind in KINDS), NODE_GROUP_CRD["metadata"]["name"]]
+        crds = [f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}" for name in names]
         services = [f"/api/v1/namespaces/{s.key.namespace}/services/{s.key.name}" for s in self.resources.services]
         for path in (*crds, f"/api/v1/namespaces/{OPERATOR_NAMESPACE}", f"/api/v1/namespaces/{LAB}", *services):
             if self.api.exists(path):
@@ -202,7 +205,7 @@ class KindScene:
     def _apply(self, text: str) -> None:
         """Apply manifests of hack/kind, with the images' names as this cluster knows them."""
         for image in Image:
-            text = text.replace(f"image: {image}:{TAG}\n", f"image: {reference(image)}\n")
+            text = text.replace(f"image: {image}:{DEFAULT_TAG}\n", f"image: {reference(image)}\n")
         self.kubectl("apply", "--server-side", "-f", "-", stdin=text)
 
     # What it can be asked: LoopScene.
@@ -293,7 +296,7 @@ class KindScene:
     def values(self) -> Json:
         """Of the chart."""
         return {
-            "image": {"repository": repository(Image.OPERATOR), "tag": TAG},
+            "image": {"repository": repository(Image.OPERATOR), "tag": tag()},
             "namespaces": self.namespaces,
             "scaleTargets": [{"group": "lab.medley.dev", "resource": "nodegroups"}],
             "prometheus": {"url": f"http://prometheus.{LAB}:9090"},
