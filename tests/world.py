@@ -80,6 +80,12 @@ class World:
         """Of what is sent now, as its clients saw it."""
         return self._load.outcomes() if self._load is not None else ()
 
+    def sent_for_s(self) -> float:
+        """Since when, in the time of `Outcome.at_s`."""
+        assert self._load is not None
+        self._load.outcomes()
+        return self._load.elapsed_s
+
     def silence(self) -> None:
         if self._load is not None:
             self._load.stop()

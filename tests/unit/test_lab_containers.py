@@ -21,7 +21,7 @@ from medley.actuation.deployments import render
 from medley.api.convert import Resources
 from medley.api.manifests import read_manifests
 from medley.lab.kind_cluster import Image, KindCluster, build_and_bring, connect_or_create, reference
-from medley.lab.kind_scene import KindScene
+from medley.lab.kind_scene import MOST_NODES, KindScene
 from medley.lab.load import LoadGenerator, Outcome, OutcomeStatus
 from medley.lab.prometheus import scrape_configuration
 from medley.lab.router import Target
@@ -203,10 +203,12 @@ def test_a_kubeconfig_without_a_context_is_refused(tmp_path: Path, monkeypatch: 
         pass
 
 
-def test_only_engines_and_node_selectors_are_other_than_in_the_example() -> None:
+def test_only_engines_node_selectors_and_limits_are_other_than_in_the_example() -> None:
     for before, after in zip(read_manifests([CHAT]), KindScene([CHAT]).manifests, strict=True):
-        same = {key: value for key, value in after["spec"].items() if key not in ("engine", "nodeSelector")}
-        assert same == before["spec"]
+        changed = {key for key in after["spec"] if after["spec"][key] != before["spec"].get(key)}
+        assert changed <= {"engine", "nodeSelector", "limits"}
+        if after["kind"] == "GPUPool":
+            assert after["spec"]["limits"] == {"nodes": min(before["spec"]["limits"]["nodes"], MOST_NODES)}
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,8 @@ _LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases/{
 _RECORDS = "/records"
 _RECORDS_EVERY_S = 0.5
 _READY_TIMEOUT_S = 180.0
+MOST_NODES = 4
+"""Of each pool: a replica is a process here, and on a machine too busy to be scraped in time demand looks higher."""
 # Run in an operator's container: the records that are newer than the one that is named, as one object.
 _READ_RECORDS = f"""
 import json, pathlib, sys
@@ -178,6 +180,8 @@ class KindScene:
         """The object as it can run here: an engine that needs no GPU, and nodes that are there."""
         out: Json = copy.deepcopy(dict(manifest))
         if out["kind"] == "GPUPool":
+            limits = out["spec"].get("limits") or {}
+            out["spec"]["limits"] = {**limits, "nodes": min(limits.get("nodes", MOST_NODES), MOST_NODES)}
             scale = (out["spec"].get("provider") or {}).get("scale")
             if scale and scale["kind"] == "NodeGroup":
                 out["spec"]["nodeSelector"] = {group_label(scale["name"]): "true"}
