@@ -134,14 +134,15 @@ class KindScene:
             self.cluster = self._given
         else:
             self.cluster = enter(connect_or_create(self._progress))
+        self.api = ClusterApi(self.cluster.kubeconfig)
+        self._exit.callback(self.api.close)
+        self._refuse_others()
+        if self._given is None:
             build_and_bring(self.cluster, self._progress)
         # Out of a cluster that goes as a whole nothing need be taken.
         alone = self._given is None and self.cluster.owner is Owner.SCENE
         leave = contextlib.ExitStack().callback if alone else self._exit.callback
         self._tools = ensure([Tool.KUBECTL, Tool.HELM], self._progress)
-        self.api = ClusterApi(self.cluster.kubeconfig)
-        self._exit.callback(self.api.close)
-        self._refuse_others()
         leave(self.kubectl, "delete", "--ignore-not-found", "crd", NODE_GROUP_CRD["metadata"]["name"])
         shared = SharedNodes(self.cluster.kubeconfig, [name for name, _ in self._groups()])
         self._exit.callback(shared.stop)

@@ -1,4 +1,4 @@
-"""Node groups on nodes that are there: GPUs appear in a node's status, and go again with the scene."""
+"""What the scene in containers does to a cluster: GPUs in a node's status, and nothing to what was there before."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import pytest
 
 from medley.actuation.cluster_api import ClusterApi, Json
 from medley.lab.control_plane import ControlPlane
+from medley.lab.kind_cluster import KindCluster
+from medley.lab.kind_scene import LAB, KindScene
 from medley.lab.node_group import NODE_GROUPS_PATH, install_node_group_crd, node_group
 from medley.lab.nodes import GPU_RESOURCE
 from medley.lab.shared_nodes import SharedNodes, group_label
+from medley.model.errors import UserError
+from world import CHAT
 
 pytestmark = pytest.mark.cluster
 
@@ -88,3 +92,19 @@ def test_what_groups_are_scaled_to_is_what_the_node_has(
         shared.stop()
     assert placed() == []
     assert GPU_RESOURCE not in (api.get(f"/api/v1/nodes/{node}")["status"].get("capacity") or {})
+
+
+def test_a_cluster_that_has_what_would_be_taken_away_is_refused_and_left_alone(
+    api: ClusterApi, control_plane: ControlPlane
+) -> None:
+    path = f"/api/v1/namespaces/{LAB}"
+    api.create("/api/v1/namespaces", {"metadata": {"name": LAB}})
+    try:
+        with (
+            pytest.raises(UserError, match=r"has .* already, and this would take it away"),
+            KindScene([CHAT], cluster=KindCluster(control_plane.kubeconfig, "")),
+        ):
+            pass
+        assert "deletionTimestamp" not in api.get(path)["metadata"]
+    finally:
+        api.delete(path)
