@@ -68,6 +68,7 @@ _RECORDS_EVERY_S = 0.5
 _READY_TIMEOUT_S = 180.0
 MOST_NODES = 4
 """Of each pool: a replica is a process here, and on a machine too busy to be scraped in time demand looks higher."""
+_KILL = 'kill -9 "$(crictl inspect --output go-template --template "{{.info.pid}}" "$0")"'
 # Run in an operator's container: the records that are newer than the one that is named, as one object.
 _READ_RECORDS = f"""
 import json, pathlib, sys
@@ -239,10 +240,14 @@ class KindScene:
         self._wait(lambda: self.holder() in self.operators(), "one of the operators leads")
 
     def kill_operator(self) -> None:
-        """End the one that leads as a crash would."""
-        first = self.holder()
-        path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{first}"
+        """End the one that leads: on a cluster of kind as a crash would, elsewhere as a lost node would."""
+        path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{self.holder()}"
         _ = self.records  # those that it has written go with it
+        if self.cluster.kind_name:
+            pod = self.api.get(path)
+            container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+            # A kubelet asks first, whatever the grace period, and one that is asked gives its lease back.
+            run("docker", "exec", pod["spec"]["nodeName"], "sh", "-c", _KILL, container)
         self.api.delete(path, grace_period_s=0)
 
     def load(self, service: ServiceKey, trace: Trace) -> RemoteLoad:
