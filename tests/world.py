@@ -8,12 +8,14 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from medley.lab.load import LoadGenerator
+from medley.lab.load import Outcome
+from medley.lab.loop_scene import Load, LoopScene
 from medley.lab.scene import Scene, path_of
 from medley.lab.traces import Trace, TraceRequest, recorded_trace
 from medley.model.errors import MedleyError
@@ -22,24 +24,26 @@ from recorded_calls import require_calls_within_rules
 ROOT = Path(__file__).parents[1]
 CHAT = ROOT / "examples" / "chat.yaml"
 Json = dict[str, Any]
+Raised = TypeVar("Raised")
 
 
-def raised(scene: Scene) -> Iterator[Scene]:
+def raised(scene: AbstractContextManager[Raised]) -> Iterator[Raised]:
     """A scene; where a control plane cannot be had, a skip with the reason, or a failure if REQUIRE_CLUSTER is set."""
     try:
-        scene.__enter__()
+        up = scene.__enter__()
     except MedleyError as error:
         if os.environ.get("REQUIRE_CLUSTER"):
             raise
         pytest.skip(f"no control plane: {error}")
     try:
-        yield scene
-        require_calls_within_rules(scene)
+        yield up
+        if isinstance(up, Scene):  # of a cluster that was given there is no audit log
+            require_calls_within_rules(up)
     finally:
         scene.__exit__(None, None, None)
 
 
-def eventually(predicate: Callable[[], bool], what: str, scene: Scene, timeout_s: float = 60.0) -> None:
+def eventually(predicate: Callable[[], bool], what: str, scene: LoopScene, timeout_s: float = 60.0) -> None:
     """Wait until something holds; on failure show what the operator said."""
     deadline = time.monotonic() + timeout_s
     while not predicate():
@@ -62,22 +66,28 @@ def steady(rate_rps: float, duration_s: float, seed: int = 1) -> Trace:
 class World:
     """What a test asks of a scene."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: LoopScene) -> None:
         self.scene = scene
         self.key = scene.resources.services[0].key
-        self._load: LoadGenerator | None = None
+        self._load: Load | None = None
         self.floor_power = 0.0
         """`gpu_power` of minReplicas, where a test has seen it."""
 
     def send(self, rate_rps: float) -> None:
         """Send this much from now on, and nothing else."""
         self.silence()
-        router = self.scene.gateways[self.key].router
-        self._load = LoadGenerator(
-            steady(rate_rps, 600), router.pick, repick=router.pick_other, done=router.done,
-            model_name="meta-llama/Llama-3.1-8B-Instruct",
-        )  # fmt: skip
+        self._load = self.scene.load(self.key, steady(rate_rps, 600))
         self._load.start()
+
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Of what is sent now, as its clients saw it."""
+        return self._load.outcomes() if self._load is not None else ()
+
+    def sent_for_s(self) -> float:
+        """Since when, in the time of `Outcome.at_s`."""
+        assert self._load is not None
+        self._load.outcomes()
+        return self._load.elapsed_s
 
     def silence(self) -> None:
         if self._load is not None:
@@ -132,12 +142,13 @@ class World:
             lambda: len(set(self.records()) - start) >= count, f"{count} more cycles", self.scene, timeout_s=timeout_s
         )
 
-    def at_rest(self, *, at_least_rps: float = 0.0, at_most_rps: float = math.inf) -> None:
+    def at_rest(self, *, at_least_rps: float = 0.0, at_most_rps: float = math.inf, timeout_s: float = 150.0) -> None:
         """Wait for a cycle that finds what it asks for in place: no step under way, samples of all replicas.
 
         Args:
             at_least_rps: demand that it must see.
             at_most_rps: likewise.
+            timeout_s: how long it may take.
         """
 
         def done() -> bool:
@@ -154,7 +165,7 @@ class World:
                 and at_least_rps <= rate_rps <= at_most_rps
             )
 
-        eventually(done, "a cycle that changes nothing", self.scene, timeout_s=150.0)
+        eventually(done, "a cycle that changes nothing", self.scene, timeout_s=timeout_s)
 
     def events(self, name: str) -> list[str]:
         items = self.scene.api.items("/api/v1/events")

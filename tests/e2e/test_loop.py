@@ -1,4 +1,7 @@
-"""The loop on real parts, as one story: each test goes on where the one before stopped."""
+"""The loop on real parts, as one story: each test goes on where the one before stopped.
+
+On the plain control plane; with `--cluster kind` (make test-kind) the same story in containers on real kubelets.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 
-from medley.lab.scene import Scene, SceneSettings
-from world import CHAT, World, as_json, eventually, raised
+from medley.lab.loop_scene import LoopScene
+from world import World, as_json, eventually, raised
 
 pytestmark = [pytest.mark.cluster, pytest.mark.e2e]
 
 
 @pytest.fixture(scope="module")
-def world(settings: SceneSettings) -> Iterator[World]:
-    for scene in raised(Scene([CHAT], settings)):
+def world(stage: AbstractContextManager[LoopScene]) -> Iterator[World]:
+    for scene in raised(stage):
         world = World(scene)
         try:
             yield world
@@ -29,7 +33,7 @@ def test_the_floor_comes_up_before_any_demand_is_known(world: World) -> None:
     world.scene.start_operator()
     world.scene.apply_manifests()
     eventually(lambda: sum(world.replicas().values()) == 2, "minReplicas 2", world.scene)
-    assert world.scene.gateways[world.key].first_ready.wait(30)
+    assert world.scene.wait_first_ready(world.key, 30)
     eventually(lambda: world.condition("Ready")[0] == "True", "Ready", world.scene)
     assert world.status()["observedGeneration"] == 1
     world.floor_power = world.gpu_power()
@@ -85,7 +89,7 @@ def test_killed_and_restarted_it_changes_nothing(world: World) -> None:
 def test_with_prometheus_stopped_nothing_shrinks(world: World) -> None:
     before = world.replicas()
     assert world.gpu_power() > world.floor_power, "there must be something to shrink"
-    world.scene.prometheus.pause()
+    world.scene.pause_metrics()
     try:
         eventually(lambda: world.condition("WorkloadKnown")[0] == "False", "the demand is unknown", world.scene)
         assert "Prometheus" in world.condition("WorkloadKnown")[2]
@@ -95,7 +99,7 @@ def test_with_prometheus_stopped_nothing_shrinks(world: World) -> None:
             time.sleep(0.5)
         assert any("WorkloadKnown=False" in event for event in world.events("chat"))
     finally:
-        world.scene.prometheus.resume()
+        world.scene.resume_metrics()
 
 
 def test_with_complete_data_it_follows_the_fall(world: World) -> None:

@@ -1,166 +1,148 @@
-"""The image and the chart on a real cluster with real kubelets: `make test-kind`.
+"""Image and chart on real kubelets, as one story: install, live traffic, fail-over, upgrade, uninstall.
 
-Uses the cluster of KUBECONFIG if that is set, or else makes one with kind. The image is built with docker and loaded
-with kind. MEDLEY_IMAGE_BASE names another base image than the Dockerfile's.
+`make test-kind` runs it.
+
+Requests go through a Kubernetes Service to simulated engines in containers, Prometheus scrapes them, and the operator,
+restricted and with the rights of its chart only, scales by what it reads there.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
-from install_check import example
 
-from medley.actuation.cluster_api import ClusterApi
 from medley.api.crds import KINDS
-from medley.lab.scene import apply
-from medley.lab.tools import Tool, ensure
+from medley.lab.kind_cluster import KindCluster
+from medley.lab.kind_scene import KindScene
+from medley.lab.load import OutcomeStatus
+from medley.lab.scene import OPERATOR_NAME, OPERATOR_NAMESPACE, SceneSettings
+from medley.lab.traffic import Through
+from world import CHAT, World, eventually, raised
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(1800)]
 
-ROOT = Path(__file__).parents[2]
-IMAGE, NAMESPACE, SERVICES, CLUSTER = "medley:test", "medley-system", "serving", "medley-test"
-CHART_VALUES = (
-    "--set", "image.repository=medley,image.tag=test,image.pullPolicy=Never",
-    "--set", f"namespaces={{{SERVICES}}}",
-    "--set", "planning.intervalSeconds=3",
-)  # fmt: skip
-
-
-def run(*command: str | Path, **environment: str) -> str:
-    done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, check=False, cwd=ROOT,
-        env={**os.environ, **environment}, timeout=900,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
-    return done.stdout
+FAIL_OVER_S = 15.0
+LOAD_RPS = 6.0
+CRDS = [f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.crd_name}" for kind in KINDS]
 
 
 @pytest.fixture(scope="module")
-def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    for tool in ("docker", "kind"):
-        if shutil.which(tool) is None:
-            pytest.fail(f"{tool} is not on PATH")
-    if os.environ.get("KUBECONFIG"):
-        yield Path(os.environ["KUBECONFIG"])
-        return
-    path = tmp_path_factory.mktemp("kind") / "kubeconfig"
-    run("kind", "create", "cluster", "--name", CLUSTER, "--wait", "120s", KUBECONFIG=str(path))
-    yield path
-    run("kind", "delete", "cluster", "--name", CLUSTER, KUBECONFIG=str(path))
+def scene(kind_cluster: KindCluster) -> Iterator[KindScene]:
+    # Nothing shrinks within 300 s: what goes away in this story would be taken away by mistake.
+    settings = SceneSettings(ready_delay_s=0.5, interval_s=3.0, stabilisation_s=300.0, window_s=12.0)
+    yield from raised(
+        KindScene([CHAT], settings, cluster=kind_cluster, through=Through.SERVICE, values={"crds": {"keep": True}})
+    )
 
 
 @pytest.fixture(scope="module")
-def api(kubeconfig: Path) -> Iterator[ClusterApi]:
-    client = ClusterApi(kubeconfig)
-    yield client
-    client.close()
+def world(scene: KindScene) -> Iterator[World]:
+    world = World(scene)
+    yield world
+    world.silence()
 
 
-@pytest.fixture(scope="module")
-def image(kubeconfig: Path) -> str:
-    base = os.environ.get("MEDLEY_IMAGE_BASE")
-    run("docker", "build", "-t", IMAGE, *(("--build-arg", f"BASE={base}") if base else ()), ".")
-    context = yaml.safe_load(kubeconfig.read_text())["current-context"]
-    run("kind", "load", "docker-image", IMAGE, "--name", context.removeprefix("kind-"))
-    return IMAGE
+def pods(scene: KindScene) -> list[dict[str, Any]]:
+    return [scene.api.get(f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{name}") for name in scene.operators()]
 
 
-@pytest.fixture(scope="module")
-def helm(kubeconfig: Path) -> Callable[..., str]:
-    binary = ensure([Tool.HELM], lambda line: print(line, file=sys.__stderr__, flush=True))[Tool.HELM]
-    return lambda *arguments: run(binary, *arguments, "-n", NAMESPACE, KUBECONFIG=str(kubeconfig))
+def running(world: World) -> dict[str, int]:
+    """Restarts by uid of the pods that are not ending."""
+    return {
+        item["metadata"]["uid"]: sum(c["restartCount"] for c in item["status"].get("containerStatuses") or [])
+        for item in world.scene.api.items(f"/api/v1/namespaces/{world.key.namespace}/pods")
+        if not item["metadata"].get("deletionTimestamp")
+    }
 
 
-def eventually(predicate: Callable[[], object], what: str, timeout_s: float = 90.0) -> float:
-    began_s = time.monotonic()
-    while not predicate():
-        assert time.monotonic() - began_s < timeout_s, f"not within {timeout_s:g} s: {what}"
-        time.sleep(0.2)
-    return time.monotonic() - began_s
+def test_it_installs_under_the_restricted_standard_with_the_rights_of_the_chart(scene: KindScene) -> None:
+    scene.start_operator()
+    namespace = scene.api.get(f"/api/v1/namespaces/{OPERATOR_NAMESPACE}")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    found = pods(scene)
+    assert len(found) == 2
+    for pod in found:
+        assert pod["spec"]["serviceAccountName"] == OPERATOR_NAME
+        assert pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+    account = f"--as=system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR_NAME}"
+    listed = scene.kubectl("auth", "can-i", "--list", account, "-n", "default")
+    assert "secrets" not in listed
+    assert "*.*" not in listed
+    scene.helm("test", OPERATOR_NAME, "--timeout", "120s")
 
 
-def pods(api: ClusterApi) -> list[dict[str, Any]]:
-    found = api.items(f"/api/v1/namespaces/{NAMESPACE}/pods", labelSelector="app.kubernetes.io/name=medley")
-    return [item for item in found if not item["metadata"].get("deletionTimestamp")]
+def test_the_floor_of_a_service_comes_up_in_containers(world: World) -> None:
+    world.scene.apply_manifests()
+    eventually(lambda: sum(world.replicas().values()) == 2, "minReplicas 2", world.scene)
+    eventually(lambda: world.condition("Ready")[0] == "True", "Ready", world.scene, timeout_s=120)
+    statuses = [item["status"] for item in world.scene.api.items("/api/v1/namespaces/default/pods")]
+    assert all(status["containerStatuses"][0]["imageID"] for status in statuses), "a kubelet ran them"
+    assert len({status["podIP"] for status in statuses}) == 2
 
 
-def holder(api: ClusterApi) -> str:
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/medley"
-    return str(api.get(path)["spec"].get("holderIdentity") or "") if api.exists(path) else ""
+def test_it_is_scaled_by_live_traffic(world: World) -> None:
+    floor = world.gpu_power()
+    world.send(1.0)
+    eventually(lambda: world.condition("WorkloadKnown")[0] == "True", "the workload is known", world.scene)
+    world.send(LOAD_RPS)
+    eventually(lambda: world.gpu_power() > 1.5 * floor, f"more than {floor} $/h", world.scene, timeout_s=120)
+    world.at_rest(at_least_rps=0.7 * LOAD_RPS, timeout_s=180)
+    assert world.condition("DecisionFromRealData")[0] == "True"
+    assert any(outcome.status is OutcomeStatus.OK for outcome in world.outcomes())
 
 
-def deployments(api: ClusterApi) -> dict[str, tuple[int, int]]:
-    """Replicas and generation by name."""
-    found = api.items(f"/apis/apps/v1/namespaces/{SERVICES}/deployments")
-    return {i["metadata"]["name"]: (i["spec"]["replicas"], i["metadata"]["generation"]) for i in found}
-
-
-def test_it_installs_under_the_restricted_standard_and_gets_ready(
-    api: ClusterApi, image: str, helm: Callable[..., str]
+def test_the_other_takes_over_when_the_leader_is_killed_and_the_traffic_does_not_notice(
+    world: World, scene: KindScene
 ) -> None:
-    for name, labels in (
-        (NAMESPACE, {"pod-security.kubernetes.io/enforce": "restricted"}),
-        (SERVICES, {}),
-    ):
-        if not api.exists(f"/api/v1/namespaces/{name}"):
-            api.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
-    helm("install", "medley", ROOT / "charts" / "medley", *CHART_VALUES, "--wait", "--timeout", "180s")
-    assert len(pods(api)) == 2
-    eventually(lambda: holder(api) in {pod["metadata"]["name"] for pod in pods(api)}, "one leads")
-    helm("test", "medley", "--timeout", "120s")
+    first, before = scene.holder(), running(world)
+    killed_s = world.sent_for_s()
+    scene.kill_operator()
+    began_s = time.monotonic()
+    eventually(lambda: scene.holder() not in ("", first), "another leads", scene, timeout_s=30)
+    assert time.monotonic() - began_s <= FAIL_OVER_S
+    world.cycles(3, timeout_s=90)
+    after = running(world)
+    assert {uid: after.get(uid) for uid in before} == before, "nothing was taken away or started anew"
+    since = [outcome for outcome in world.outcomes() if outcome.at_s >= killed_s]
+    assert since
+    assert {outcome.status for outcome in since} == {OutcomeStatus.OK}
+    assert "forbidden" not in scene.operator_log.lower()
 
 
-def test_a_service_is_scaled(api: ClusterApi) -> None:
-    for manifest in example(SERVICES):
-        apply(api, manifest)
-    eventually(lambda: sum(count for count, _ in deployments(api).values()) >= 2, "its Deployments")
+def test_an_upgrade_changes_nothing_that_runs(world: World, scene: KindScene) -> None:
+    world.silence()
+    world.at_rest(at_most_rps=4.0)
+    before, generations = running(world), world.generations()
+    old = set(scene.operators())
+    planning = {**scene.values()["planning"], "stabilisationSeconds": 360}
+    scene.install(planning=planning)
+    eventually(lambda: scene.holder() in scene.operators() and not old & set(scene.operators()), "new ones", scene)
+    world.cycles(3, timeout_s=90)
+    assert running(world) == before
+    assert world.generations() == generations
 
 
-def test_the_other_takes_over_when_the_leader_is_killed_and_nothing_changes(api: ClusterApi) -> None:
-    before, first = deployments(api), holder(api)
-    api.delete(f"/api/v1/namespaces/{NAMESPACE}/pods/{first}", grace_period_s=0)
-    took_s = eventually(lambda: holder(api) not in ("", first), "another leads", timeout_s=30.0)
-    assert took_s <= 15.0
-    time.sleep(8.0)  # two cycles of the new leader
-    assert deployments(api) == before
-
-
-def test_upgrades_change_nothing_that_runs(api: ClusterApi, helm: Callable[..., str]) -> None:
-    before = deployments(api)
-    helm(
-        "upgrade", "medley", ROOT / "charts" / "medley", *CHART_VALUES, "--set", "planning.stabilisationSeconds=120",
-        "--wait", "--timeout", "180s",
-    )  # fmt: skip
-    eventually(lambda: holder(api) in {pod["metadata"]["name"] for pod in pods(api)}, "a new one leads")
-    time.sleep(8.0)
-    assert deployments(api) == before
-
-
-def test_uninstalling_keeps_the_crds_or_not(api: ClusterApi, helm: Callable[..., str]) -> None:
-    crds = [f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.crd_name}" for kind in KINDS]
-    before = deployments(api)
-    helm("uninstall", "medley", "--wait")
-    assert all(api.exists(path) for path in crds)
-    assert deployments(api) == before, "what runs goes on"
-    helm("install", "medley", ROOT / "charts" / "medley", *CHART_VALUES, "--set", "crds.keep=false", "--wait")
-    eventually(lambda: bool(holder(api)), "one leads")
-    assert deployments(api) == before
-    helm("uninstall", "medley", "--wait")
-    eventually(lambda: not any(api.exists(path) for path in crds), "the CRDs are gone")
-    eventually(lambda: not deployments(api), "what it ran is gone with them")
+def test_uninstalling_keeps_the_crds_or_not(world: World, scene: KindScene) -> None:
+    api = scene.api
+    before, generations = running(world), world.generations()
+    scene.helm("uninstall", OPERATOR_NAME, "--wait")
+    assert all(api.exists(path) for path in CRDS)
+    assert running(world) == before, "what runs goes on"
+    scene.install(crds={"keep": False})
+    eventually(lambda: scene.holder() in scene.operators(), "one leads", scene)
+    world.cycles(2, timeout_s=90)
+    assert running(world) == before
+    assert world.generations() == generations
+    scene.helm("uninstall", OPERATOR_NAME, "--wait")
+    eventually(lambda: not any(api.exists(path) for path in CRDS), "the CRDs are gone", scene)
+    eventually(lambda: not world.deployments(), "what it ran is gone with them", scene, timeout_s=120)
     left = [
         f"{plural}/{item['metadata']['name']}"
         for plural in ("clusterroles", "clusterrolebindings")
         for item in api.items(f"/apis/rbac.authorization.k8s.io/v1/{plural}")
-        if "medley" in item["metadata"]["name"]
+        if item["metadata"]["name"].startswith(OPERATOR_NAMESPACE)
     ]
     assert left == []

@@ -10,6 +10,7 @@ from medley.api.convert import Resources
 from medley.cycle.decide import decide
 from medley.cycle.decision import Decision
 from medley.cycle.snapshot import Snapshot
+from medley.telemetry.access_exporter import AccessExporter
 from medley.telemetry.exporter import Exporter
 from snapshots import snapshot, whole
 
@@ -88,7 +89,10 @@ def test_the_reference_lists_every_metric_with_its_labels(chat: Resources) -> No
     exporter.cycle(0.2, *cycle(chat, 8.0))
     listed = dict(re.findall(r"^\| `(medley_\w+)` \| ([^|]*) \|", PAGE.read_text(), re.MULTILINE))
     exported: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(exporter.text().decode()):
+    access = AccessExporter()
+    access.look(0.2, {"Satisfied": 1})
+    access.event("Written")
+    for family in text_string_to_metric_families((exporter.text() + access.text()).decode()):
         for sample in family.samples:
             if not sample.name.endswith(("_created", "_bucket", "_sum")):
                 exported[sample.name.removesuffix("_count")] = set(sample.labels)

@@ -7,6 +7,7 @@ import json
 import math
 import signal
 import time
+from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from medley.cli.output import plan_object, print_plan
 from medley.cli.plan import plan
 from medley.lab.access_demo import run_access_demo
 from medley.lab.demo import RATE_LEVEL, SHAPE, demo_trace, run_demo
+from medley.lab.kind_scene import KindScene
+from medley.lab.loop_scene import LoopScene
+from medley.lab.scene import Scene, SceneSettings
 from medley.lab.traces import recorded_trace
 from medley.model.errors import UserError
 from medley.workload.known import from_requests
@@ -32,6 +36,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )  # fmt: skip
     parser.add_argument("--duration", type=float, default=0.0, metavar="S", help="seconds of traffic; 0: until Ctrl-C")
     parser.add_argument("--seed", type=int, default=1, help="of everything random (default 1)")
+    parser.add_argument(
+        "--cluster",
+        choices=("plain", "kind"),
+        default="plain",
+        help="plain: a control plane as processes, fake pods (default). kind: in containers, on the cluster of "
+        "KUBECONFIG or a new one of kind",
+    )
     parser.add_argument("-f", "--file", type=Path, help="another example")
     parser.add_argument(
         "--access-only",
@@ -74,7 +85,13 @@ def run(args: argparse.Namespace) -> int:
     )
 
     try:
-        summary = run_demo(example, args.duration, console, progress, args.seed)
+        settings = SceneSettings(seed=args.seed)
+        scene: AbstractContextManager[LoopScene] = (
+            KindScene([example], settings, progress=progress)
+            if args.cluster == "kind"
+            else Scene([example], settings, progress=progress)
+        )
+        summary = run_demo(scene, args.duration, console, progress, args.seed)
     except KeyboardInterrupt:
         console.print("stopped; nothing is left behind")
         return 130

@@ -6,7 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from medley.api.snapshot_file import Record, load
 from medley.cycle.decision import ServiceDecision
 from medley.lab.access_demo import beside
 from medley.lab.access_show import AccessShow
-from medley.lab.load import Latency, LoadGenerator, Outcome, latency_percentile, slo_attainment
-from medley.lab.scene import Scene, SceneSettings
+from medley.lab.load import Latency, Outcome, latency_percentile, slo_attainment
+from medley.lab.loop_scene import Load, LoopScene
+from medley.lab.scene import Scene
 from medley.lab.traces import Shape, Trace, compress, recorded_trace, scaled, shaped
 from medley.model.errors import MedleyError, TransientError
 from medley.model.objects import API_VERSION, Service
@@ -121,7 +122,11 @@ def on_complete_data(decision: ServiceDecision) -> bool:
 
 
 def run_demo(
-    manifests: Path, duration_s: float, console: Console, progress: Callable[[str], None], seed: int = 1
+    raised: AbstractContextManager[LoopScene],
+    duration_s: float,
+    console: Console,
+    progress: Callable[[str], None],
+    seed: int = 1,
 ) -> dict[str, float]:
     """Raise the scene, send traffic for `duration_s` (0: until interrupted), show it; returns the summary, all numbers.
 
@@ -129,33 +134,26 @@ def run_demo(
         MedleyError: something did not come up.
     """
     began_s = time.monotonic()
-    with Scene([manifests], SceneSettings(seed=seed), progress=progress) as scene:
+    with raised as scene:
         service = scene.resources.services[0]
-        progress(f"look from a second terminal:\n\n    export KUBECONFIG={scene.control_plane.kubeconfig}\n"
+        progress(f"look from a second terminal:\n\n    export KUBECONFIG={scene.kubeconfig}\n"
                  "    kubectl get llm,gpool,tprof,deploy,pods,nodes\n")  # fmt: skip
         scene.start_operator()
         scene.apply_manifests()
         applied_s = time.monotonic()
-        gateway = scene.gateways[service.key]
         _first_deployment(scene, service, applied_s, progress, began_s)
-        if not gateway.first_ready.wait(FIRST_READY_TIMEOUT_S):
+        if not scene.wait_first_ready(service.key, FIRST_READY_TIMEOUT_S):
             raise TransientError(f"no replica became Ready within {FIRST_READY_TIMEOUT_S:.0f} s:\n{scene.operator_log}")
         progress(
             f"first replica Ready {time.monotonic() - applied_s:.1f} s after the example was applied; traffic begins"
         )
         tally = Tally()
         outcomes: list[Outcome] = []
-        access = AccessShow(scene.api, scene.control_plane.kubeconfig, scene.directory, service.key)
-        after_s = ACCESS_AT * (duration_s or ROUND_S)
-        with _view(console) as show, beside(access, after_s, progress):
+        with _view(console) as show, _access(scene, service, ACCESS_AT * (duration_s or ROUND_S), progress):
             ends_s = time.monotonic() + duration_s if duration_s else math.inf
             turn = 0
             while time.monotonic() < ends_s:
-                trace = demo_trace(duration_s or ROUND_S, seed + turn)
-                generator = LoadGenerator(
-                    trace, gateway.router.pick, repick=gateway.router.pick_other, done=gateway.router.done,
-                    model_name=service.model_name,
-                )  # fmt: skip
+                generator = scene.load(service.key, demo_trace(duration_s or ROUND_S, seed + turn))
                 generator.start()
                 try:
                     until_s = min(ends_s, time.monotonic() + (duration_s or ROUND_S))
@@ -179,8 +177,17 @@ def run_demo(
         }
 
 
+def _access(
+    scene: LoopScene, service: Service, after_s: float, progress: Callable[[str], None]
+) -> AbstractContextManager[None]:
+    """What AccessPolicies do, told beside the rest; not in a cluster that stays, where it would leave its objects."""
+    if not isinstance(scene, Scene):
+        return nullcontext()
+    return beside(AccessShow(scene.api, scene.kubeconfig, scene.directory, service.key), after_s, progress)
+
+
 def _first_deployment(
-    scene: Scene, service: Service, applied_s: float, progress: Callable[[str], None], began_s: float
+    scene: LoopScene, service: Service, applied_s: float, progress: Callable[[str], None], began_s: float
 ) -> None:
     """Wait for the first scaled Deployment, and say how long it took."""
     path = f"/apis/apps/v1/namespaces/{service.key.namespace}/deployments"
@@ -197,7 +204,7 @@ def _first_deployment(
     raise TransientError(f"no Deployment was scaled within {FIRST_READY_TIMEOUT_S:.0f} s:\n{scene.operator_log}")
 
 
-def _status(scene: Scene, service: Service) -> dict[str, Any]:
+def _status(scene: LoopScene, service: Service) -> dict[str, Any]:
     key = service.key
     found = scene.api.get(f"/apis/{API_VERSION}/namespaces/{key.namespace}/llmservices/{key.name}")
     status: dict[str, Any] = found.get("status") or {}
@@ -205,9 +212,9 @@ def _status(scene: Scene, service: Service) -> dict[str, Any]:
 
 
 def _watch(
-    scene: Scene,
+    scene: LoopScene,
     service: Service,
-    generator: LoadGenerator,
+    generator: Load,
     tally: Tally,
     show: Callable[[Group, str], None],
     until_s: float,
@@ -223,7 +230,7 @@ def _watch(
         time.sleep(min(1.0, max(0.0, until_s - time.monotonic())))
 
 
-def _sent_rps(outcomes: tuple[Outcome, ...], generator: LoadGenerator) -> float:
+def _sent_rps(outcomes: tuple[Outcome, ...], generator: Load) -> float:
     """Requests per second sent in the last five seconds that have ended, and those under way."""
     since_s = generator.elapsed_s - 5.0
     return (sum(1 for outcome in outcomes if outcome.at_s >= since_s) + 0.0) / 5.0
@@ -233,7 +240,7 @@ def _picture(
     service: Service,
     status: dict[str, Any],
     outcomes: tuple[Outcome, ...],
-    generator: LoadGenerator,
+    generator: Load,
     rates: list[float],
     tally: Tally,
 ) -> tuple[Group, str]:

@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from medley.actuation.deployments import DRAIN_S, VARIANT_LABEL
 from medley.lab.pods import PodInfo
 from medley.lab.vllm_engine import perturbed
-from medley.lab.vllm_server import SimulatedPods
+from medley.lab.vllm_server import DEFAULT_MAX_MODEL_LEN, SimulatedPods
 from medley.model.errors import UserError
 from medley.profiles.step import StepModel
-
-DEFAULT_MAX_MODEL_LEN = 32_768
 
 
 class SimulatedEngines:

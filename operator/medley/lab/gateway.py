@@ -24,14 +24,14 @@ class Gateway:
     """Watches one service and keeps a `Router` in line with it.
 
     Args:
-        kubeconfig: the cluster.
+        kubeconfig: the cluster; None: the one that this process is a pod of.
         service: whose traffic it routes.
         clock: unix time, for the acknowledgement.
         rng: source of the router's draws.
     """
 
     def __init__(
-        self, kubeconfig: Path, service: ServiceKey, *, clock: Callable[[], float], rng: random.Random
+        self, kubeconfig: Path | None, service: ServiceKey, *, clock: Callable[[], float], rng: random.Random
     ) -> None:
         self._api = ClusterApi(kubeconfig)
         self._service = service

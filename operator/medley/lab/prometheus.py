@@ -108,10 +108,18 @@ class PrometheusServer:
         self.stop()
 
 
-def scrape_configuration(kubeconfig: Path, scrape_interval_s: float, namespaces: Sequence[str] = ()) -> Json:
-    """Prometheus' configuration: pod discovery and the labels that Medley's queries rely on."""
+def scrape_configuration(kubeconfig: Path | None, scrape_interval_s: float, namespaces: Sequence[str] = ()) -> Json:
+    """Prometheus' configuration: pod discovery and the labels that Medley's queries rely on.
+
+    Args:
+        kubeconfig: the cluster; None: the one that Prometheus is a pod of.
+        scrape_interval_s: time between two scrapes of a pod.
+        namespaces: where to look for pods; empty: everywhere.
+    """
     interval = f"{round(scrape_interval_s * 1000)}ms"
-    discovery: Json = {"role": "pod", "kubeconfig_file": str(kubeconfig)}
+    discovery: Json = {"role": "pod"}
+    if kubeconfig is not None:
+        discovery["kubeconfig_file"] = str(kubeconfig)
     if namespaces:
         discovery["namespaces"] = {"names": list(namespaces)}
     pod = "__meta_kubernetes_pod"

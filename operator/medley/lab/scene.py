@@ -22,7 +22,7 @@ from typing import Any
 from medley.actuation.cluster_api import ClusterApi, PatchType
 from medley.actuation.rights import RIGHTS, lease_creation_rights, lease_rights, scale_rights
 from medley.allocation.assemble import profile_key, variant_name
-from medley.api.convert import parse
+from medley.api.convert import Resources, parse
 from medley.api.crds import KINDS, crd
 from medley.api.manifests import read_manifests
 from medley.lab.account import grant, kubeconfig_for
@@ -30,10 +30,12 @@ from medley.lab.control_plane import ControlPlane
 from medley.lab.engines import SimulatedEngines
 from medley.lab.fake_kubelet import FakeKubelet
 from medley.lab.gateway import Gateway
+from medley.lab.load import LoadGenerator
 from medley.lab.node_group import NODE_GROUPS_PATH, NodeGroupController, node_group
 from medley.lab.pods import PodFate, PodInfo
 from medley.lab.processes import SupervisedProcess
 from medley.lab.prometheus import PrometheusServer
+from medley.lab.traces import Trace
 from medley.model.errors import TransientError
 from medley.model.objects import API_VERSION, Pool, ServiceKey
 from medley.profiles.step import StepModel
@@ -144,8 +146,10 @@ class Scene:
         own = self.directory / "operator.kubeconfig"
         self._operator_kubeconfig = kubeconfig_for(self.api, kubeconfig, own, OPERATOR_NAMESPACE, OPERATOR_NAME)
         for pool in self.resources.pools:
-            self._node_group(pool)
-        self.engines = SimulatedEngines(self.speeds(), seed=self.settings.seed)
+            group = node_group_of(pool, self.settings.node_delay_s)
+            if group is not None:
+                self.api.create(NODE_GROUPS_PATH, group)
+        self.engines = SimulatedEngines(speeds(self.resources), seed=self.settings.seed)
         self._exit.callback(self.engines.close)
         self.kubelet = FakeKubelet(
             kubeconfig, ready_delay_s=self.settings.ready_delay_s, backend=self.engines, fate=self._fate
@@ -159,20 +163,28 @@ class Scene:
             self.gateways[service.key] = gateway
             self._exit.callback(gateway.stop)
 
-    def speeds(self) -> Mapping[str, StepModel]:
-        """Step model by variant, from the profiles; variants without a linear profile have no pods in the lab."""
-        profiles = {p.key: p.speed for p in self.resources.profiles}
-        pools = {pool.name: pool for pool in self.resources.pools}
-        out: dict[str, StepModel] = {}
-        for service in self.resources.services:
-            for spec in service.variants:
-                pool = pools.get(spec.pool)
-                model = profiles.get(profile_key(service, spec, pool.gpu)) if pool else None
-                if pool is None or not isinstance(model, StepModel):
-                    continue
-                for offering in pool.offerings:
-                    out[variant_name(spec, offering.capacity_type)] = model
-        return out
+    @property
+    def kubeconfig(self) -> Path:
+        """Of an administrator."""
+        return self.control_plane.kubeconfig
+
+    def load(self, service: ServiceKey, trace: Trace) -> LoadGenerator:
+        """What sends this to the service, not started yet."""
+        router = self.gateways[service].router
+        model = next(item.model_name for item in self.resources.services if item.key == service)
+        return LoadGenerator(trace, router.pick, repick=router.pick_other, done=router.done, model_name=model)
+
+    def wait_first_ready(self, service: ServiceKey, timeout_s: float) -> bool:
+        """Wait until a replica is Ready and can be sent to; whether one is."""
+        return self.gateways[service].first_ready.wait(timeout_s)
+
+    def pause_metrics(self) -> None:
+        """Prometheus hangs."""
+        self.prometheus.pause()
+
+    def resume_metrics(self) -> None:
+        """It goes on."""
+        self.prometheus.resume()
 
     def apply_manifests(self) -> None:
         """Apply the objects, as a user would."""
@@ -224,22 +236,36 @@ class Scene:
         """Where the operator writes a record of each cycle."""
         return self.directory / "records"
 
-    def _node_group(self, pool: Pool) -> None:
-        if pool.scale is None or pool.scale.kind != "NodeGroup":
-            return
-        labels = dict(pool.node_selector)
-        instance_type = labels.get("node.kubernetes.io/instance-type", pool.name)
-        self.api.create(
-            NODE_GROUPS_PATH,
-            node_group(
-                pool.scale.name,
-                gpu=pool.gpu,
-                gpus_per_node=pool.gpus_per_node,
-                instance_type=instance_type,
-                labels=labels,
-                start_delay_s=self.settings.node_delay_s,
-            ),
-        )
+
+def speeds(resources: Resources) -> Mapping[str, StepModel]:
+    """Step model by variant, from the profiles; variants without a linear profile have no pods in the lab."""
+    profiles = {p.key: p.speed for p in resources.profiles}
+    pools = {pool.name: pool for pool in resources.pools}
+    out: dict[str, StepModel] = {}
+    for service in resources.services:
+        for spec in service.variants:
+            pool = pools.get(spec.pool)
+            model = profiles.get(profile_key(service, spec, pool.gpu)) if pool else None
+            if pool is None or not isinstance(model, StepModel):
+                continue
+            for offering in pool.offerings:
+                out[variant_name(spec, offering.capacity_type)] = model
+    return out
+
+
+def node_group_of(pool: Pool, start_delay_s: float = 0.0) -> Json | None:
+    """The NodeGroup that a pool scales; None: it scales none."""
+    if pool.scale is None or pool.scale.kind != "NodeGroup":
+        return None
+    labels = dict(pool.node_selector)
+    return node_group(
+        pool.scale.name,
+        gpu=pool.gpu,
+        gpus_per_node=pool.gpus_per_node,
+        instance_type=labels.get("node.kubernetes.io/instance-type", pool.name),
+        labels=labels,
+        start_delay_s=start_delay_s,
+    )
 
 
 def install_crds(api: ClusterApi, timeout_s: float = 10.0) -> None:

@@ -38,6 +38,8 @@ from medley.model.errors import UserError
 from medley.profiles.step import StepModel
 
 SIMULATED_VERSION = "0.32.0"
+DEFAULT_MAX_MODEL_LEN = 32_768
+"""Of a service that sets no limit."""
 _DEFAULT_COMPLETION_TOKENS = 16  # vLLM's and OpenAI's default of /v1/completions
 _DRAIN_TIMEOUT_S = 30.0
 _Result = TypeVar("_Result")
