@@ -97,6 +97,8 @@ class Actor:
     def act(self, turn: Turn) -> Acted:
         """What is done about one review."""
         review, held = turn.review, self._held_by(turn)
+        if turn.spec.mode == "Enforce":
+            self._targets.setdefault(turn.source.title, turn.name)  # also where nothing is to be done just now
         pending = self._pending.get(turn.uid)
         if pending is not None:
             ours = pending.title == turn.source.title and pending.generation == turn.generation
@@ -155,7 +157,7 @@ class Actor:
         if consent.needed and turn.live.consent != consent.value(turn.name):
             text = f"its owner does not name this AccessPolicy: {consent.how}={consent.value(turn.name)}"
             return Acted(Done.NO_CONSENT, text)
-        first = self._targets.setdefault(turn.source.title, turn.name)
+        first = self._targets[turn.source.title]
         if first != turn.name:
             return Acted(Done.CONTESTED, f"AccessPolicy {first} enforces the same: only one of them may")
         times = self._times.get(turn.uid, deque())
