@@ -50,6 +50,10 @@ class ProposerSettings:
     timeout_s: float = 20.0
 
 
+class _Ended(Exception):  # noqa: N818  (control flow, never shown)
+    """The child is gone."""
+
+
 class ProcessReviewer:
     """Reviews in a child process, which is kept for the next one, and killed when it takes too long.
 
@@ -64,19 +68,29 @@ class ProcessReviewer:
 
     def review(self, case: Case, proposal: ProposerSettings | None) -> Review:
         """The review, or an error when it is not there in time."""
+        try:
+            answer = self._asked(case, proposal)
+        except _Ended:
+            # It may have died long before, idle; one that dies of this case does so again.
+            try:
+                answer = self._asked(case, proposal)
+            except _Ended as error:
+                raise TransientError(f"the process that reviews ended: {error}") from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _asked(self, case: Case, proposal: ProposerSettings | None) -> Review | Exception:
         process, pipe = self._running()
         try:
             pipe.send((case, proposal))
             if not pipe.poll(self._limit_s):
                 self.close()
                 raise TransientError(f"the review took longer than {self._limit_s:g} s")
-            answer = pipe.recv()
+            answer: Review | Exception = pipe.recv()
         except (EOFError, OSError) as error:
             self.close()
-            raise TransientError(f"the process that reviews ended: {error or process.exitcode}") from error
-        if isinstance(answer, Exception):
-            raise answer
-        assert isinstance(answer, Review)
+            raise _Ended(str(error) or f"exit code {process.exitcode}") from error
         return answer
 
     def close(self) -> None:
