@@ -11,7 +11,6 @@ import pytest
 from medley.measurement.adaptive import Plan, measured_of, next_probe
 from medley.measurement.arrivals import schedule
 from medley.measurement.fit import fitted
-from medley.measurement.fluid import Factors, curve, latencies, long_run, percentile_of
 from medley.measurement.journal import Journal, model_of
 from medley.measurement.probe import (
     Ending,
@@ -23,6 +22,7 @@ from medley.measurement.probe import (
     next_rate,
     open_requests,
 )
+from medley.measurement.stand_in import Factors, curve, latencies, long_run, percentile_of
 from medley.model.errors import UserError
 from medley.model.workload import Size
 from medley.profiles.latency import LatencyTarget, Unservable
