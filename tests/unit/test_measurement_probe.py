@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from pathlib import Path
 
 import pytest
 
+from medley.lab.vllm_engine import Engine, replay
 from medley.measurement.adaptive import Plan, measured_of, next_probe
 from medley.measurement.arrivals import schedule
 from medley.measurement.fit import fitted
+from medley.measurement.growth import ever_grows, grows
 from medley.measurement.journal import Journal, model_of
 from medley.measurement.probe import (
     Ending,
@@ -147,6 +150,45 @@ def test_the_stand_in_is_the_step_model_where_that_is_simple() -> None:
     assert ttft[1] == pytest.approx(MODEL.base_ms + MODEL.prefill_ms(256), rel=0.01)
 
 
+def test_in_the_stand_in_prompts_that_come_during_a_step_share_the_next_one() -> None:
+    model = StepModel(10.0, 1.0, 0.0, 0.1, kv_capacity_tokens=10**9)
+    tpot, ttft = latencies(model, Size(100, 3), [0.0, 0.005, 0.010])
+    # Steps: 10 + 10 ms; 10 + 1 + 2·10 with one that decodes; 10 + 3; 10 + 2.
+    assert ttft == pytest.approx([20.0, 46.0, 41.0])
+    assert tpot == pytest.approx([(31.0 + 13.0) / 2, (13.0 + 12.0) / 2, (13.0 + 12.0) / 2])
+
+
+def test_the_stand_in_prefills_a_long_prompt_in_chunks() -> None:
+    model = StepModel(10.0, 1.0, 0.0, 0.01, kv_capacity_tokens=10**9)
+    _, ttft = latencies(model, Size(10_000, 2), [0.0])
+    assert ttft == pytest.approx([10.0 + 81.92 + 10.0 + 18.08])
+
+
+@pytest.mark.parametrize("size", [Size(64, 32), Size(1024, 32), Size(1024, 256)], ids=str)
+@pytest.mark.parametrize(
+    "model",
+    [
+        MODEL,
+        StepModel(8.0, 0.2, 0.0004, 0.03, kv_capacity_tokens=10**9, max_batch=512),
+        StepModel(6.5, 0.03, 0.00005, 0.02, kv_capacity_tokens=10**9, max_batch=512),
+    ],
+    ids=["long steps", "dear prefill", "cheap decode"],
+)
+def test_the_stand_in_has_the_engines_percentiles(model: StepModel, size: Size) -> None:
+    rates = curve(model, size, 95.0).rates_rps
+    for rate in (rates[4], rates[9]):  # 0.3 and 0.7 of what the replica could bear
+        rng, arrivals_s = random.Random(f"{size} {rate}"), [0.0]
+        for _ in range(3000):
+            arrivals_s.append(arrivals_s[-1] + rng.expovariate(rate))
+        tokens = (int(size.input_tokens), int(size.output_tokens))
+        served = replay(Engine(model, rng=random.Random(1)), [(at_s, *tokens) for at_s in arrivals_s])
+        tpot, ttft = latencies(model, size, arrivals_s)
+        engine_tpot = percentile_of([1000.0 * generation.tpot_s for generation in served], 95.0)
+        engine_ttft = percentile_of([1000.0 * generation.ttft_s for generation in served], 95.0)
+        assert percentile_of(tpot, 95.0) == pytest.approx(engine_tpot, rel=0.03)
+        assert percentile_of(ttft, 95.0) == pytest.approx(engine_ttft, rel=0.05)
+
+
 def test_the_stand_ins_latency_rises_with_the_rate_and_the_highest_rate_is_where_it_crosses() -> None:
     found = curve(MODEL, SIZE, 95.0)
     rate = found.highest_rate(TARGET, Factors())
@@ -172,6 +214,27 @@ def test_the_chosen_arrivals_are_like_a_long_run_and_come_at_the_asked_rate() ->
     ordinary = [abs(tpot_of(str(seed), None) / usual - 1.0) for seed in range(5)]
     assert max(chosen) < 0.02
     assert sum(ordinary) > 3 * sum(chosen)
+
+
+def test_no_arrivals_are_chosen_under_which_the_stand_in_looks_overloaded() -> None:
+    probe = Probe(SIZE, Loop.OPEN, curve(MODEL, SIZE, 95.0).highest_rate(TARGET, Factors()), 600)
+
+    def looks_overloaded(seed: str, model: StepModel | None) -> bool:
+        plan = schedule(probe, TARGET, model, seed)
+        seen = zip(*latencies(MODEL, SIZE, plan.at_s), strict=True)
+        lives = [ttft + tpot * SIZE.output_tokens for tpot, ttft in seen]
+        return ever_grows(lives[plan.first_measured : plan.first_measured + plan.measured])
+
+    assert any(looks_overloaded(str(seed), None) for seed in range(50))
+    assert not any(looks_overloaded(str(seed), MODEL) for seed in range(10))
+
+
+def test_a_queue_that_grows_at_one_look_only_has_grown() -> None:
+    lives = [10.0] * 50 + [12.0] * 50 + [14.0] * 50 + [17.0] * 50
+    assert grows(lives)
+    assert not grows(lives + [10.0] * 50)
+    assert ever_grows(lives + [10.0] * 50)
+    assert not ever_grows(lives, 2.0)
 
 
 def test_the_same_seed_gives_the_same_arrivals() -> None:
