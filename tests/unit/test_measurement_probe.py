@@ -25,7 +25,7 @@ from medley.measurement.probe import (
     next_rate,
     open_requests,
 )
-from medley.measurement.stand_in import Factors, curve, latencies, long_run, percentile_of
+from medley.measurement.stand_in import Factors, FittedModel, curve, latencies, long_run, percentile_of
 from medley.model.errors import UserError
 from medley.model.workload import Size
 from medley.profiles.latency import LatencyTarget, Unservable
@@ -142,6 +142,22 @@ def test_the_fit_of_one_result_is_usable() -> None:
     assert min(fit.base_ms, 1.0) > 0
     assert fit.mean_step_ms(SIZE, 1) == pytest.approx(MODEL.mean_step_ms(SIZE, 1), rel=0.05)
     assert fitted([], 256) is None
+
+
+@pytest.mark.parametrize("step_tokens", [8192, 2048])
+def test_the_fit_finds_the_tokens_of_a_step_from_ttft_in_open_loops(step_tokens: int) -> None:
+    truth = FittedModel(8.0, 0.2, 0.0004, 0.03, kv_capacity_tokens=10**9, max_batch=256, step_tokens=step_tokens)
+    size, alone = Size(1024, 32), [result(closed_probe(Size(1024, 32), 1), 8.6, 39.0)]
+    results = [*alone, result(closed_probe(size, 8), 19.4)]
+    before = fitted(results, 256)
+    assert before is not None
+    assert before.step_tokens == 8192
+    for rate in (7.0, 9.0):
+        tpot, ttft = long_run(truth, size, rate, 95.0)
+        results.append(result(Probe(size, Loop.OPEN, rate, 600), tpot, ttft))
+    after = fitted(results, 256)
+    assert after is not None
+    assert after.step_tokens == step_tokens
 
 
 def test_the_stand_in_is_the_step_model_where_that_is_simple() -> None:

@@ -23,12 +23,19 @@ from medley.model.workload import Size
 from medley.profiles.latency import LatencyTarget
 from medley.profiles.step import StepModel
 
-# What vLLM prefills and decodes in one step at most, unless told otherwise; a replica's own setting is not to be seen.
-_STEP_TOKENS = 8192
+STEP_TOKENS = (8192, 2048)
+"""Tokens that vLLM computes in one step at most by default: on GPUs of 70 GiB and more (no A100), and on others."""
 _LONG_RUN_REQUESTS = 20_000
 _SETTLE_REQUESTS = 500
 # Shares of the rate at which the replica would be busy without end; closer together where latency rises steeply.
 _SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.57, 0.64, 0.7, 0.75, 0.8, 0.84, 0.88, 0.91, 0.94, 0.96)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedModel(StepModel):
+    """A step model of a replica that computes at most `step_tokens` tokens in one step."""
+
+    step_tokens: int = STEP_TOKENS[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +125,7 @@ def latencies(model: StepModel, size: Size, arrivals_s: Sequence[float]) -> tupl
     base_s = model.base_ms / 1000.0
     each_s = (model.per_sequence_ms + model.per_context_token_ms * (size.input_tokens + size.output_tokens / 2)) / 1000
     prefill_s = model.prefill_ms_per_token / 1000.0
+    step_tokens = model.step_tokens if isinstance(model, FittedModel) else STEP_TOKENS[0]
     number = len(arrivals_s)
     tpot_ms, ttft_ms = [0.0] * number, [0.0] * number
     firsts_s, ends_at = [0.0] * number, [0] * number  # time of the first token, number of the step with the last one
@@ -133,7 +141,7 @@ def latencies(model: StepModel, size: Size, arrivals_s: Sequence[float]) -> tupl
         decoding = begun - gone
         step_s = base_s + decoding * each_s
         if begun < come:
-            tokens = min((come - begun) * inputs - prefilled, max(0, _STEP_TOKENS - decoding))
+            tokens = min((come - begun) * inputs - prefilled, max(0, step_tokens - decoding))
             now_s += step_s + tokens * prefill_s
             step += 1
             whole, prefilled = divmod(prefilled + tokens, inputs)
