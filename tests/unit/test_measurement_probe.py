@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from pathlib import Path
 
 import pytest
 
-from medley.lab.vllm_engine import Engine, replay
+import stand_in_errors
 from medley.measurement.adaptive import Plan, measured_of, next_probe
 from medley.measurement.arrivals import schedule
 from medley.measurement.fit import fitted
@@ -181,28 +180,13 @@ def test_the_stand_in_prefills_a_long_prompt_in_chunks() -> None:
 
 
 @pytest.mark.parametrize("size", [Size(64, 32), Size(1024, 32), Size(1024, 256)], ids=str)
-@pytest.mark.parametrize(
-    "model",
-    [
-        MODEL,
-        StepModel(8.0, 0.2, 0.0004, 0.03, kv_capacity_tokens=10**9, max_batch=512),
-        StepModel(6.5, 0.03, 0.00005, 0.02, kv_capacity_tokens=10**9, max_batch=512),
-    ],
-    ids=["long steps", "dear prefill", "cheap decode"],
-)
+@pytest.mark.parametrize("model", stand_in_errors.MODELS, ids=lambda model: f"{model.prefill_ms_per_token:g}")
 def test_the_stand_in_has_the_engines_percentiles(model: StepModel, size: Size) -> None:
-    rates = curve(model, size, 95.0).rates_rps
-    for rate in (rates[4], rates[9]):  # 0.3 and 0.7 of what the replica could bear
-        rng, arrivals_s = random.Random(f"{size} {rate}"), [0.0]
-        for _ in range(3000):
-            arrivals_s.append(arrivals_s[-1] + rng.expovariate(rate))
-        tokens = (int(size.input_tokens), int(size.output_tokens))
-        served = replay(Engine(model, rng=random.Random(1)), [(at_s, *tokens) for at_s in arrivals_s])
-        tpot, ttft = latencies(model, size, arrivals_s)
-        engine_tpot = percentile_of([1000.0 * generation.tpot_s for generation in served], 95.0)
-        engine_ttft = percentile_of([1000.0 * generation.ttft_s for generation in served], 95.0)
-        assert percentile_of(tpot, 95.0) == pytest.approx(engine_tpot, rel=0.03)
-        assert percentile_of(ttft, 95.0) == pytest.approx(engine_ttft, rel=0.05)
+    for share in (0.4, 0.7):
+        rate = stand_in_errors.rate_at(model, size, share)
+        tpot, ttft = stand_in_errors.errors(model, size, rate, requests=3000)
+        assert abs(tpot) < 0.03
+        assert abs(ttft) < 0.05
 
 
 def test_the_stand_ins_latency_rises_with_the_rate_and_the_highest_rate_is_where_it_crosses() -> None:
