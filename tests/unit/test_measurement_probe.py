@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import stand_in_errors
 from medley.measurement.adaptive import Plan, measured_of, next_probe
 from medley.measurement.arrivals import schedule
 from medley.measurement.fit import fitted
-from medley.measurement.fluid import Factors, curve, latencies, long_run, percentile_of
+from medley.measurement.growth import ever_grows, grows
 from medley.measurement.journal import Journal, model_of
 from medley.measurement.probe import (
     Ending,
@@ -23,6 +24,7 @@ from medley.measurement.probe import (
     next_rate,
     open_requests,
 )
+from medley.measurement.stand_in import Factors, FittedModel, curve, latencies, long_run, percentile_of
 from medley.model.errors import UserError
 from medley.model.workload import Size
 from medley.profiles.latency import LatencyTarget, Unservable
@@ -141,10 +143,50 @@ def test_the_fit_of_one_result_is_usable() -> None:
     assert fitted([], 256) is None
 
 
+@pytest.mark.parametrize("step_tokens", [8192, 2048])
+def test_the_fit_finds_the_tokens_of_a_step_from_ttft_in_open_loops(step_tokens: int) -> None:
+    truth = FittedModel(8.0, 0.2, 0.0004, 0.03, kv_capacity_tokens=10**9, max_batch=256, step_tokens=step_tokens)
+    size, alone = Size(1024, 32), [result(closed_probe(Size(1024, 32), 1), 8.6, 39.0)]
+    results = [*alone, result(closed_probe(size, 8), 19.4)]
+    before = fitted(results, 256)
+    assert before is not None
+    assert before.step_tokens == 8192
+    for rate in (7.0, 9.0):
+        tpot, ttft = long_run(truth, size, rate, 95.0)
+        results.append(result(Probe(size, Loop.OPEN, rate, 600), tpot, ttft))
+    after = fitted(results, 256)
+    assert after is not None
+    assert after.step_tokens == step_tokens
+
+
 def test_the_stand_in_is_the_step_model_where_that_is_simple() -> None:
     tpot, ttft = latencies(MODEL, SIZE, [0.0, 100.0])
     assert tpot[1] == pytest.approx(MODEL.step_ms(sequences=1, context_tokens=256 + 32), rel=0.01)
     assert ttft[1] == pytest.approx(MODEL.base_ms + MODEL.prefill_ms(256), rel=0.01)
+
+
+def test_in_the_stand_in_prompts_that_come_during_a_step_share_the_next_one() -> None:
+    model = StepModel(10.0, 1.0, 0.0, 0.1, kv_capacity_tokens=10**9)
+    tpot, ttft = latencies(model, Size(100, 3), [0.0, 0.005, 0.010])
+    # Steps: 10 + 10 ms; 10 + 1 + 2·10 with one that decodes; 10 + 3; 10 + 2.
+    assert ttft == pytest.approx([20.0, 46.0, 41.0])
+    assert tpot == pytest.approx([(31.0 + 13.0) / 2, (13.0 + 12.0) / 2, (13.0 + 12.0) / 2])
+
+
+def test_the_stand_in_prefills_a_long_prompt_in_chunks() -> None:
+    model = StepModel(10.0, 1.0, 0.0, 0.01, kv_capacity_tokens=10**9)
+    _, ttft = latencies(model, Size(10_000, 2), [0.0])
+    assert ttft == pytest.approx([10.0 + 81.92 + 10.0 + 18.08])
+
+
+@pytest.mark.parametrize("size", [Size(64, 32), Size(1024, 32), Size(1024, 256)], ids=str)
+@pytest.mark.parametrize("model", stand_in_errors.MODELS, ids=lambda model: f"{model.prefill_ms_per_token:g}")
+def test_the_stand_in_has_the_engines_percentiles(model: StepModel, size: Size) -> None:
+    for share in (0.4, 0.7):
+        rate = stand_in_errors.rate_at(model, size, share)
+        tpot, ttft = stand_in_errors.errors(model, size, rate, requests=3000)
+        assert abs(tpot) < 0.03
+        assert abs(ttft) < 0.05
 
 
 def test_the_stand_ins_latency_rises_with_the_rate_and_the_highest_rate_is_where_it_crosses() -> None:
@@ -172,6 +214,27 @@ def test_the_chosen_arrivals_are_like_a_long_run_and_come_at_the_asked_rate() ->
     ordinary = [abs(tpot_of(str(seed), None) / usual - 1.0) for seed in range(5)]
     assert max(chosen) < 0.02
     assert sum(ordinary) > 3 * sum(chosen)
+
+
+def test_no_arrivals_are_chosen_under_which_the_stand_in_looks_overloaded() -> None:
+    probe = Probe(SIZE, Loop.OPEN, curve(MODEL, SIZE, 95.0).highest_rate(TARGET, Factors()), 600)
+
+    def looks_overloaded(seed: str, model: StepModel | None) -> bool:
+        plan = schedule(probe, TARGET, model, seed)
+        seen = zip(*latencies(MODEL, SIZE, plan.at_s), strict=True)
+        lives = [ttft + tpot * SIZE.output_tokens for tpot, ttft in seen]
+        return ever_grows(lives[plan.first_measured : plan.first_measured + plan.measured])
+
+    assert any(looks_overloaded(str(seed), None) for seed in range(50))
+    assert not any(looks_overloaded(str(seed), MODEL) for seed in range(10))
+
+
+def test_a_queue_that_grows_at_one_look_only_has_grown() -> None:
+    lives = [10.0] * 50 + [12.0] * 50 + [14.0] * 50 + [17.0] * 50
+    assert grows(lives)
+    assert not grows(lives + [10.0] * 50)
+    assert ever_grows(lives + [10.0] * 50)
+    assert not ever_grows(lives, 2.0)
 
 
 def test_the_same_seed_gives_the_same_arrivals() -> None:

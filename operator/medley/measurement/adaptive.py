@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from medley.measurement.fit import fitted
-from medley.measurement.fluid import Factors, curve
 from medley.measurement.probe import (
     MOST_OPEN_PROBES,
     Ending,
@@ -30,6 +29,7 @@ from medley.measurement.probe import (
     next_rate,
     open_requests,
 )
+from medley.measurement.stand_in import Factors, curve
 from medley.model.workload import Size
 from medley.profiles.latency import LatencyTarget
 from medley.profiles.measured import Measured

@@ -15,15 +15,13 @@ from dataclasses import dataclass, field
 
 from medley.measurement.arrivals import Schedule
 from medley.measurement.client import Endpoint, RequestError, RequestFault, Served
-from medley.measurement.fluid import percentile_of, worst_ratio
+from medley.measurement.growth import GROWTH_LEAST, LOOK_EVERY, grows
 from medley.measurement.probe import CLEARLY_MISSED, Ending, Loop, Probe, ProbeResult, latency_of
+from medley.measurement.stand_in import percentile_of, worst_ratio
 from medley.model.errors import TransientError, UserError
 from medley.profiles.latency import LatencyTarget
 from medley.profiles.measured import LoadPoint
 
-_LOOK_EVERY = 20  # answers between two looks at whether the probe can end
-_GROWTH = 1.6  # the last quarter of requests took this many times as long as the first: the queue finds no rest
-_GROWTH_LEAST = 200
 _LEAST_ANSWERS = 8
 _FAILURES_TO_GIVE_UP = 10
 _DRAIN_LIVES = 3.0
@@ -187,7 +185,7 @@ class Load:
                     ending = Ending.OVERLOADED
                 elif self._clock() - begun_s >= self._limits.probe_s:
                     ending = Ending.TIME_LIMIT
-                elif len(log.answers) - looked_at >= _LOOK_EVERY or (sender.done() and not tasks):
+                elif len(log.answers) - looked_at >= LOOK_EVERY or (sender.done() and not tasks):
                     looked_at = len(log.answers)
                     ending = self._judged(plan, log, probe.size.output_tokens, is_over=sender.done() and not tasks)
                     answered = sum(1 for number in log.answers if number >= plan.first_measured)
@@ -212,11 +210,11 @@ class Load:
             if number not in log.answers:
                 break
             answered.append(self._latencies(log.answers[number]))
-        if len(answered) >= _GROWTH_LEAST and _grows([ttft + tpot * outputs for ttft, tpot in answered]):
+        if len(answered) >= GROWTH_LEAST and grows([ttft + tpot * outputs for ttft, tpot in answered]):
             return Ending.OVERLOADED
         if len(answered) == plan.measured or is_over:
             return Ending.COMPLETE
-        if len(answered) >= max(_GROWTH_LEAST, 10.0 / (1.0 - self._target.percentile / 100.0)):
+        if len(answered) >= max(GROWTH_LEAST, 10.0 / (1.0 - self._target.percentile / 100.0)):
             at = self._target.percentile
             tpot_ms = percentile_of([tpot for _, tpot in answered], at)
             ttft_ms = percentile_of([ttft for ttft, _ in answered], at)
@@ -270,10 +268,3 @@ class Load:
             concurrency=rate * mean_life_s if probe.loop is Loop.OPEN else probe.level,
             requests=len(found),
         )
-
-
-def _grows(lives_ms: list[float]) -> bool:
-    """Whether requests take ever longer: medians, as one stall of the machine is no growing queue."""
-    quarter = len(lives_ms) // 4
-    medians = [percentile_of(lives_ms[at * quarter : (at + 1) * quarter], 50.0) for at in range(4)]
-    return sorted(medians) == medians and medians[-1] > _GROWTH * medians[0]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from medley.measurement.fluid import worst_ratio
+from medley.measurement.stand_in import worst_ratio
 from medley.model.workload import Size
 from medley.profiles.latency import LatencyTarget
 from medley.profiles.measured import Latency, LoadPoint

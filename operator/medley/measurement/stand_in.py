@@ -1,9 +1,13 @@
-"""A stand-in for the replica, to choose rates and arrival schedules by: processor sharing with a fitted step model.
+"""A stand-in for the replica, to choose rates and arrival schedules by: continuous batching with a fitted step model.
 
-Requests of one size progress at the same pace, 1/s(b) tokens per ms with b running, and each arrival stalls all of
-them for its prefill. Then they finish in the order they came, and a load of n requests is followed in n operations:
-thousands of schedules can be tried between two probes. It is good to a few percent; what it misses is measured by the
-probes and carried as a factor (`adaptive`).
+The replica works in steps. A request that comes during a step waits for its end; the next step prefills all that wait,
+while the others get a token each, and first tokens are there when that step ends. So the prompts that come during a
+long prefill share the step after it, instead of queueing one behind the other: the percentiles of TTFT depend on that.
+In a batch of one size requests finish in the order they came, and steps between two events are alike: a load of n
+requests is followed in about 3·n operations, and thousands of schedules can be tried between two probes.
+
+KV cache and batch are taken as boundless, a request holds half of its output on average, and no step varies by itself.
+What that misses is measured by the probes and carried as a factor (`adaptive`).
 """
 
 from __future__ import annotations
@@ -19,10 +23,19 @@ from medley.model.workload import Size
 from medley.profiles.latency import LatencyTarget
 from medley.profiles.step import StepModel
 
+STEP_TOKENS = (8192, 2048)
+"""Tokens that vLLM computes in one step at most by default: on GPUs of 70 GiB and more (no A100), and on others."""
 _LONG_RUN_REQUESTS = 20_000
 _SETTLE_REQUESTS = 500
 # Shares of the rate at which the replica would be busy without end; closer together where latency rises steeply.
 _SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.57, 0.64, 0.7, 0.75, 0.8, 0.84, 0.88, 0.91, 0.94, 0.96)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedModel(StepModel):
+    """A step model of a replica that computes at most `step_tokens` tokens in one step."""
+
+    step_tokens: int = STEP_TOKENS[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,47 +119,46 @@ def gaps_of(seed: str, requests: int) -> list[float]:
 
 
 def latencies(model: StepModel, size: Size, arrivals_s: Sequence[float]) -> tuple[list[float], list[float]]:
-    """TPOT and TTFT in ms of each arrival (ascending)."""
-    outputs = max(size.output_tokens - 1.0, 1.0)
+    """TPOT and TTFT in ms of each arrival (ascending), each from the end of one step to that of another."""
+    inputs = max(1, round(size.input_tokens))
+    decodes = max(1, round(size.output_tokens) - 1)  # the first token comes from the prefill
     base_s = model.base_ms / 1000.0
     each_s = (model.per_sequence_ms + model.per_context_token_ms * (size.input_tokens + size.output_tokens / 2)) / 1000
-    prefill_s = model.prefill_ms_per_token * size.input_tokens / 1000.0
+    prefill_s = model.prefill_ms_per_token / 1000.0
+    step_tokens = model.step_tokens if isinstance(model, FittedModel) else STEP_TOKENS[0]
     number = len(arrivals_s)
     tpot_ms, ttft_ms = [0.0] * number, [0.0] * number
-    starts_at: list[float] = []  # progress at which each request has its first token
-    firsts_s = [0.0] * number
-    now_s = arrivals_s[0] if number else 0.0
-    progress = 0.0  # tokens that a request running since the beginning would have
+    firsts_s, ends_at = [0.0] * number, [0] * number  # time of the first token, number of the step with the last one
+    now_s, step = 0.0, 0
     come = begun = gone = 0  # arrived, past the first token, finished: all in the same order
+    prefilled = 0  # tokens of the prompt at the head of the queue that earlier steps prefilled
     while gone < number:
-        step_s = base_s + (begun - gone) * each_s
-        next_s = arrivals_s[come] if come < number else math.inf
-        if gone < come:
-            # The next to finish is ahead of the next to begin, or the other way round.
-            ends_at = starts_at[gone] + outputs if gone < begun else math.inf
-            begins_at = starts_at[begun] if begun < come else math.inf
-            then_s = now_s + ((ends_at if ends_at <= begins_at else begins_at) - progress) * step_s
-            if then_s < next_s:
-                now_s = then_s
-                if begins_at < ends_at:
-                    progress = begins_at
-                    firsts_s[begun] = now_s
-                    ttft_ms[begun] = 1000.0 * (now_s - arrivals_s[begun])
-                    begun += 1
-                else:
-                    progress = ends_at
-                    tpot_ms[gone] = 1000.0 * (now_s - firsts_s[gone]) / outputs
-                    gone += 1
-                continue
-        rest = 0.5 if gone < come else 0.0  # of the step under way when it comes
-        if next_s > now_s:
-            if gone < come:
-                progress += (next_s - now_s) / step_s
-            now_s = next_s
-        now_s += prefill_s
-        start = progress + 1.0 + rest
-        starts_at.append(start if not come or start > starts_at[-1] else starts_at[-1])
-        come += 1
+        while come < number and arrivals_s[come] <= now_s:
+            come += 1
+        if gone == come:
+            now_s = arrivals_s[come]
+            continue
+        decoding = begun - gone
+        step_s = base_s + decoding * each_s
+        if begun < come:
+            tokens = min((come - begun) * inputs - prefilled, max(0, step_tokens - decoding))
+            now_s += step_s + tokens * prefill_s
+            step += 1
+            whole, prefilled = divmod(prefilled + tokens, inputs)
+            for request in range(begun, begun + whole):
+                firsts_s[request] = now_s
+                ttft_ms[request] = 1000.0 * (now_s - arrivals_s[request])
+                ends_at[request] = step + decodes
+            begun += whole
+        else:  # all steps are alike until a request finishes or another one comes
+            steps = ends_at[gone] - step
+            if come < number:
+                steps = min(steps, max(1, math.ceil((arrivals_s[come] - now_s) / step_s)))
+            now_s += steps * step_s
+            step += steps
+        while gone < begun and ends_at[gone] <= step:
+            tpot_ms[gone] = 1000.0 * (now_s - firsts_s[gone]) / decodes
+            gone += 1
     return tpot_ms, ttft_ms
 
 
