@@ -166,7 +166,6 @@ DAMAGE: dict[str, Callable[[Json], Json]] = {
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_damage_is_found_at_the_next_look_and_repaired(cloud: Cloud, damage: Callable[[Json], Json]) -> None:
     cloud.policy()
-    assert cloud.look()["verdict"] == "Satisfied"
     broken = damage(cloud.wanted)
     assert broken != cloud.wanted
     cloud.put(broken)
@@ -178,6 +177,18 @@ def test_damage_is_found_at_the_next_look_and_repaired(cloud: Cloud, damage: Cal
     assert cloud.live() != broken
     assert cloud.look()["verdict"] == "Satisfied"
     assert cloud.condition() == ("True", "Checked")
+
+
+def test_what_is_generated_is_satisfied_and_left_alone(cloud: Cloud) -> None:
+    cloud.policy()
+    status = cloud.look()
+    assert (status["verdict"], status["proof"]["of"], status["proof"]["engines"]) == (
+        "Satisfied",
+        "Document",
+        ["B", "C"],
+    )
+    assert cloud.condition() == ("True", "NothingToDo")
+    assert cloud.live() == cloud.wanted
 
 
 def test_a_policy_that_is_gone_comes_back(cloud: Cloud) -> None:

@@ -280,7 +280,6 @@ def test_the_generated_role_lets_the_floor_through_and_nothing_else_by_the_route
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda found: found.__name__)
 def test_damage_is_found_at_the_next_look_and_repaired(place: Place, damage: Callable[[Place], None]) -> None:
     place.policy()
-    assert place.look()["verdict"] == "Satisfied"
     damage(place)
     status = place.look()
     assert status["verdict"] == "Violated"
@@ -294,6 +293,18 @@ def test_damage_is_found_at_the_next_look_and_repaired(place: Place, damage: Cal
     assert place.condition() == ("True", "Checked")
     assert status["previous"]["checked"]
     as_generated(place)
+
+
+def test_what_is_generated_is_satisfied_and_left_alone(place: Place) -> None:
+    place.policy()
+    status = place.look()
+    assert (status["verdict"], status["proof"]["of"], status["proof"]["engines"]) == (
+        "Satisfied",
+        "Document",
+        ["B", "C"],
+    )
+    assert place.condition() == ("True", "NothingToDo")
+    assert place.rules() == [RULE]
 
 
 def test_suggest_proposes_and_writes_nothing(place: Place) -> None:
