@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from medley.actuation.cluster_api import ApiError, ClusterApi, Json
+from medley.actuation.roles import subject_review
 from medley.model.errors import UserError
 from medley.policy.rbac.document import (
     API_GROUP,
@@ -63,24 +64,8 @@ def create(api: ClusterApi, objects: Iterable[Role | Binding]) -> None:
         list(pool.map(lambda found: api.create(path_of(found), object_value(found)), objects))
 
 
-def review(request: Request) -> Json:
-    spec: Json = {"user": request.caller.user, "groups": list(request.caller.groups)}
-    if request.path:
-        spec["nonResourceAttributes"] = {"verb": request.verb, "path": request.path}
-    else:
-        spec["resourceAttributes"] = {
-            "verb": request.verb,
-            "group": request.api_group,
-            "resource": request.resource,
-            "subresource": request.subresource,
-            "name": request.name,
-            "namespace": request.namespace,
-        }
-    return {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
-
-
 def allowed(api: ClusterApi, request: Request) -> bool:
-    return bool(api.create(REVIEWS, review(request))["status"]["allowed"])
+    return bool(api.create(REVIEWS, subject_review(request))["status"]["allowed"])
 
 
 def wait_until_seen(api: ClusterApi, namespace: str, eventually: Eventually) -> None:
