@@ -27,8 +27,9 @@ tools: setup  ## Fetch or build etcd, Kubernetes and Prometheus into the cache
 	@$(PY) -c 'from medley.lab.tools import Tool, ensure; print(*ensure(Tool, print).values(), sep="\n")'
 
 .PHONY: test
-test: setup  ## Every test: unit, property, cluster, end to end
-	@$(PY) -m pytest $(PYTEST)
+test: setup  ## Every test: what measures no time on two cores, then end to end alone
+	@$(PY) -m pytest --numprocesses 2 --dist loadfile tests/unit tests/property tests/cluster tests/e2e/test_rights.py $(PYTEST)
+	@$(PY) -m pytest tests/e2e --ignore tests/e2e/test_rights.py $(PYTEST)
 
 .PHONY: test-quick
 test-quick: setup  ## Only what needs no cluster

@@ -447,8 +447,7 @@ def test_a_roll_back_needs_what_a_write_needs(place: Place, change: str) -> None
         place.policy(roleRef={"name": NAME}, accessSpec={"ceilings": ["kubernetes-danger"]})
     if change == "identity":
         place.loops[True]._actor._writes = False
-    for _ in range(3):
-        place.look()
+    place.look()
     assert place.rules() == [RULE], "what was there before is not put back"
 
 
