@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from medley.controller.operator import LOST_LEASE
+from medley.controller.lease import LOST_LEASE
 from medley.lab.processes import SupervisedProcess
 from medley.lab.scene import OPERATOR_NAME, OPERATOR_NAMESPACE, Scene, SceneSettings, apply
 from world import CHAT, World, eventually, raised

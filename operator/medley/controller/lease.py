@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -48,6 +49,11 @@ class LeaseSettings:
     identity: str
     duration_s: float = 10.0
     every_s: float = 2.0
+
+    @property
+    def call_timeout_s(self) -> float:
+        """For a call: what is under way when the time to write is over must end before another may lead."""
+        return (1.0 - WRITES_UNTIL) / 2 * self.duration_s
 
 
 class Lease:
@@ -215,3 +221,10 @@ def campaign(
             return
         stop.wait(every_s)
     lease.release()
+
+
+def end_without_lease() -> None:
+    """End the process at once: another may lead by now, and nothing of ours may run beside it."""
+    _log.error("the lease is lost: this process ends")
+    logging.shutdown()
+    os._exit(LOST_LEASE)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import kopf
 from medley.actuation.cluster_api import ClusterApi
 from medley.api.crds import GROUP, PLANNING_KINDS, VERSION
 from medley.controller.health import Health, serve
-from medley.controller.lease import LOST_LEASE, WRITES_UNTIL, Lease, LeaseSettings, campaign
+from medley.controller.lease import Lease, LeaseSettings, campaign, end_without_lease
 from medley.controller.loop import Loop, LoopSettings
 from medley.controller.preflight import needed, preflight
 from medley.cycle.snapshot import Settings
@@ -65,8 +64,7 @@ async def _run(
     port, served = operator.health_port, (CONTENT_TYPE, exporter.text)
     server = serve(health, port, operator.health_host, served) if port is not None else None
     plain = ClusterApi(operator.kubeconfig)  # for what is looked at at start
-    # What is under way when the time to write is over must end before another may lead.
-    timeout_s = (1.0 - WRITES_UNTIL) / 2 * operator.lease.duration_s if operator.lease else 10.0
+    timeout_s = operator.lease.call_timeout_s if operator.lease else 10.0
     holding = ClusterApi(operator.kubeconfig, timeout_s=timeout_s)
     lease = Lease(holding, operator.lease) if operator.lease else None
     api = ClusterApi(operator.kubeconfig, lambda: lease is None or lease.held, write_timeout_s=timeout_s)
@@ -156,7 +154,7 @@ async def _plan(
     ended = threading.Event()
     thread = threading.Thread(
         target=campaign,
-        args=(lease, operator.lease.every_s, ended, lambda: running.call_soon_threadsafe(led.set), _lost),
+        args=(lease, operator.lease.every_s, ended, lambda: running.call_soon_threadsafe(led.set), end_without_lease),
         name="lease",
         daemon=True,
     )
@@ -174,13 +172,6 @@ async def _plan(
     finally:
         ended.set()
     await asyncio.to_thread(thread.join, 15.0)
-
-
-def _lost() -> None:
-    """End at once: another may lead by now, and nothing of ours may run beside it."""
-    _log.error("the lease is lost: this process ends")
-    logging.shutdown()
-    os._exit(LOST_LEASE)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

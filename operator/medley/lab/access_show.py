@@ -13,11 +13,11 @@ from types import TracebackType
 from typing import Any
 
 from medley.actuation.access_rights import GRANTABLE_RIGHTS, LOOKER_RIGHTS, WRITER_RIGHTS
-from medley.actuation.cluster_api import CONFLICT, ApiError, ClusterApi, Mirror, PatchType
+from medley.actuation.cluster_api import ClusterApi, Mirror, PatchType
 from medley.actuation.roles import ROOT, subject_review
 from medley.actuation.routing import config_map_name
 from medley.api.crds import ACCESS_KIND
-from medley.lab.account import grant, kubeconfig_for
+from medley.lab.account import grant, kubeconfig_for, put
 from medley.lab.processes import SupervisedProcess
 from medley.lab.scene import apply
 from medley.model.errors import TransientError
@@ -29,11 +29,6 @@ Json = dict[str, Any]
 WRITER_NAMESPACE, WRITER = "medley-system", "medley-policy-writer"
 POLICY, ROUTER = "router", "router"
 SETTLED_S = 30.0
-_COLLECTIONS = {
-    "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
-    "Role": f"{ROOT}/namespaces/{{}}/roles",
-    "RoleBinding": f"{ROOT}/namespaces/{{}}/rolebindings",
-}
 
 
 class AccessShow:
@@ -80,7 +75,7 @@ class AccessShow:
         (part,) = Kubernetes().service(ServiceNeeds(self._service, router=router))
         assert isinstance(part.document, list)
         for item in part.document:
-            self._create(item)
+            put(self._api, item)
             if item["kind"] == "Role":
                 self._role, self._rules = item["metadata"]["name"], item["rules"]
         spec = {"generated": {"service": self._service.name, "routerAccount": ROUTER}, "mode": "Enforce"}
@@ -159,13 +154,6 @@ class AccessShow:
     def _saw(self, item: Json) -> None:
         if item["metadata"]["name"] == POLICY and item.get("status"):
             self._seen.append((time.monotonic(), item["status"]))
-
-    def _create(self, item: Json) -> None:
-        try:
-            self._api.create(_COLLECTIONS[item["kind"]].format(item["metadata"]["namespace"]), item)
-        except ApiError as error:
-            if error.status != CONFLICT:
-                raise
 
 
 def story(show: AccessShow, say: Callable[[str], None]) -> Json:

@@ -31,11 +31,16 @@ def grant(api: ClusterApi, namespace: str, name: str, rights: Iterable[Right], s
         if error.status != CONFLICT:
             raise
     for manifest in role_manifests(name, namespace, rights, services):
-        root, plural = _PLURALS[manifest["kind"]]
-        metadata = manifest["metadata"]
-        place = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
-        path = f"{root}{place}/{plural}/{metadata['name']}"
-        api.patch(path, manifest, PatchType.APPLY, fieldManager="medley-lab", force="true")
+        put(api, manifest)
+
+
+def put(api: ClusterApi, manifest: Json) -> None:
+    """Apply an account, a role or a binding."""
+    root, plural = _PLURALS[manifest["kind"]]
+    metadata = manifest["metadata"]
+    place = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
+    path = f"{root}{place}/{plural}/{metadata['name']}"
+    api.patch(path, manifest, PatchType.APPLY, fieldManager="medley-lab", force="true")
 
 
 def kubeconfig_for(api: ClusterApi, admin: Path, target: Path, namespace: str, name: str) -> Path:

@@ -69,6 +69,11 @@ class Report(Generic[R, X]):
     disagreements: tuple[str, ...] = ()
     """Answers of engines that contradict each other: bugs to report."""
 
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """The engines that proved every rule that holds."""
+        return tuple(engine for engine in Engine if self.proved and all(engine in by for _, by in self.proved))
+
 
 IamReport = Report[Rule, Witness]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from medley.actuation.roles import RoleHome
 from medley.actuation.status import timestamp
 from medley.api.accesspolicy import AccessPolicySpec
-from medley.controller.access.report import Done, Previous
+from medley.controller.access.report import LONGEST_DOCUMENT, Done, Previous
 from medley.controller.access.sources import Source
 from medley.model.errors import MedleyError
 from medley.model.live_policy import LivePolicy
@@ -28,8 +28,6 @@ _log = logging.getLogger(__name__)
 
 GRACE_S = 5.0
 """An authorizer that watches its roles is late by so much at most: only a denial that outlasts it counts."""
-LONGEST_KEPT = 131_072
-"""Of a document that is replaced, in characters: what a status has room for."""
 MOST_WRITES, IN_S = 5, 600.0
 """More writes than this in that time: somebody else changes it back each time."""
 
@@ -117,8 +115,8 @@ class Actor:
         if reason is None and review.proposed_digest == held:
             text = "this document was taken back before, as its floor failed. Change the spec, or the document"
             reason = Acted(Done.HELD, text)
-        if reason is None and len(turn.live.document) > LONGEST_KEPT:
-            text = f"the document has more than {LONGEST_KEPT:,} characters: it could not be kept to be put back"
+        if reason is None and len(turn.live.document) > LONGEST_DOCUMENT:
+            text = f"the document has more than {LONGEST_DOCUMENT:,} characters: it could not be kept to be put back"
             reason = Acted(Done.FAILED, text)
         return replace(reason, held=held) if reason is not None else self._write(turn, held)
 

@@ -18,6 +18,7 @@ Json = dict[str, Any]
 MOST_COUNTEREXAMPLES = 16
 MOST_EDITS = 64
 LONGEST_DOCUMENT = 131_072
+"""In characters: what a status has room for."""
 LONGEST_DIFF = 65_536
 LONGEST_LINE = 2048
 
@@ -45,11 +46,6 @@ class Done(Enum):
         if self in (Done.NOTHING_TO_DO, Done.WRITTEN, Done.CHECKED):
             return Truth.TRUE
         return Truth.UNKNOWN if self is Done.UNKNOWN else Truth.FALSE
-
-    @property
-    def warning(self) -> bool:
-        """Whether somebody should look."""
-        return self.truth is Truth.FALSE and self is not Done.PROPOSED
 
 
 @dataclass(frozen=True, slots=True)

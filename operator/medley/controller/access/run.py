@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from medley.controller.access.loop import AccessLoop, AccessSettings
 from medley.controller.access.reviewer import ProcessReviewer
 from medley.controller.access.sources import Sources
 from medley.controller.health import Health, serve
-from medley.controller.lease import LOST_LEASE, WRITES_UNTIL, Lease, LeaseSettings, campaign
+from medley.controller.lease import Lease, LeaseSettings, campaign, end_without_lease
 from medley.controller.preflight import preflight_access
 from medley.policy.generate import ClusterEnvironment
 from medley.telemetry.access_exporter import CONTENT_TYPE, AccessExporter
@@ -58,7 +57,7 @@ def run(process: AccessProcess, settings: AccessSettings, environment: ClusterEn
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    timeout_s = (1.0 - WRITES_UNTIL) / 2 * process.lease.duration_s if process.lease else 10.0
+    timeout_s = process.lease.call_timeout_s if process.lease else 10.0
     holding = ClusterApi(process.kubeconfig, timeout_s=timeout_s)
     lease = Lease(holding, process.lease) if process.lease else None
 
@@ -78,7 +77,7 @@ def run(process: AccessProcess, settings: AccessSettings, environment: ClusterEn
     threading.Thread(target=_check, args=(holding, process, settings, health, stop), name="checks", daemon=True).start()
     try:
         if lease is not None and process.lease is not None:
-            arguments: tuple[Any, ...] = (lease, process.lease.every_s, stop, led.set, _lost)
+            arguments: tuple[Any, ...] = (lease, process.lease.every_s, stop, led.set, end_without_lease)
             threading.Thread(target=campaign, args=arguments, name="lease", daemon=True).start()
             _log.info(
                 "%s asks for the lease %s/%s", process.lease.identity, process.lease.namespace, process.lease.name
@@ -126,10 +125,3 @@ def _loop(loop: AccessLoop, health: Health, interval_s: float, stop: threading.E
         health.began()
         health.ended(loop.look())
         stop.wait(interval_s)
-
-
-def _lost() -> None:
-    """End at once: another may write by now."""
-    _log.error("the lease is lost: this process ends")
-    logging.shutdown()
-    os._exit(LOST_LEASE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -80,14 +80,9 @@ def proof_of(report: Report[R, X], case: Case, text: str) -> Proof:
         "proved": sorted(by_rule),
     }
     digest = sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False))
-    return Proof(len(by_rule), _by_all(engines for _, engines in by_rule), digest)
+    return Proof(len(by_rule), tuple(engine.value for engine in report.engines), digest)
 
 
 def sha256(text: str) -> str:
     """The digest of a text, with the name of its function."""
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def _by_all(engines: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    sets = [set(found) for found in engines]
-    return tuple(sorted(set.intersection(*sets))) if sets else ()
