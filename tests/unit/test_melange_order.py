@@ -5,8 +5,9 @@ Figures of arXiv 2404.14527 as pictures with numbers in github.com/tyler-griggs/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
 import pytest
 
@@ -16,7 +17,7 @@ from medley.profiles.estimate import ERROR_BAND, roofline_of
 from medley.profiles.gpu import find_gpu
 from medley.profiles.latency import LatencyTarget, Unservable
 from medley.profiles.model_facts import model_facts
-from medley.profiles.roofline import Roofline
+from medley.profiles.roofline import GIB, Roofline
 
 LLAMA_2_7B = model_facts(
     {
@@ -33,9 +34,25 @@ LLAMA_2_7B = model_facts(
     },
     "Llama-2-7b",
 )
+LLAMA_2_70B = model_facts(
+    {
+        "model_type": "llama",
+        "num_hidden_layers": 80,
+        "hidden_size": 8192,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "intermediate_size": 28672,
+        "vocab_size": 32000,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float16",
+    },
+    "Llama-2-70b",
+)
 PRICES = {"L4": 0.70, "A10G": 1.01, "A100-80": 3.67, "H100": 7.516}  # $/h, Table 1
 LETTERS = {"L": "L4", "G": "A10G", "A": "A100-80", "H": "H100"}
 OURS = {gpu: roofline_of(LLAMA_2_7B, find_gpu(gpu), 1, EngineFlags()) for gpu in PRICES}
+OURS_70B = {gpu: roofline_of(LLAMA_2_70B, find_gpu(gpu), 2, EngineFlags()) for gpu in ("A100-80", "H100")}
 
 INPUTS = (25, 100, 250, 500, 1000, 2000, 4000, 8000, 12000, 16000)
 # Figure 5a, no SLO: the GPU with most tokens per dollar, and by how many per cent it is ahead of the second.
@@ -56,6 +73,15 @@ FIGURE_3B = {
     100: "G52 G25 G15 G1 A1 A4",
     25: "G72 G52 G20 G17 G13 G11",
 }
+# Picture h100-v-a100, no SLO: 70B on two A100 against two H100.
+FIGURE_70B = {
+    2000: "A9 H6 H6 H24 H27 H55",
+    1000: "A16 A8 A5 A7 H11 H52",
+    500: "A23 A15 A8 A9 H8 H47",
+    250: "A35 A26 A16 A15 A8 H34",
+    100: "A39 A35 A33 A18 A16 H7",
+    25: "A43 A40 A32 A32 A33 H1",
+}
 # Figure 7: A10G against A100 by TPOT objective, for as many input as output tokens.
 OBJECTIVES_MS = (40, 60, 80, 100, 120, 140, 160)
 FIGURE_7 = {
@@ -68,12 +94,14 @@ FIGURE_7 = {
 
 HOST_MS = 0.1
 """Per sequence and step, in which the GPU waits for Python: what vLLM 0.2.7 is taken to need, and Medley leaves out."""
+WALK_NS = 195.0
+"""Per token of context and layer: what attention on the A100 is taken to need, however few the sequences."""
 
 
 def cells(figure: dict[int, str] = FIGURE_5A) -> Iterator[tuple[Size, str, float]]:
     """(size, best GPU, per cent ahead of the second)."""
     for output, row in figure.items():
-        for tokens, cell in zip(INPUTS, row.split(), strict=True):
+        for tokens, cell in zip(INPUTS, row.split(), strict=figure is FIGURE_5A):
             yield Size(tokens, output), LETTERS[cell[0]], float(cell[1:])
 
 
@@ -151,6 +179,153 @@ def rate_by_their_tpot(engine: Roofline, size: Size, tpot_ms: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if kept(middle) else (low, middle)
     return 1000 * low / (o * step_ms(low)) if low > 1e-6 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Slowed(Roofline):
+    """A GPU whose decode steps take longer by something."""
+
+    extra_ms: Callable[[Roofline, Size, float], float] = lambda engine, size, batch: 0.0
+
+    def decode_ms(self, size: Size, batch: float) -> float:
+        return Roofline.decode_ms(self, size, batch) + self.extra_ms(self, size, batch)
+
+
+Change = Callable[[Roofline], Roofline]
+
+
+def slower_by(extra_ms: Callable[[Roofline, Size, float], float]) -> Change:
+    def change(engine: Roofline) -> Roofline:
+        return Slowed(**{field.name: getattr(engine, field.name) for field in fields(Roofline)}, extra_ms=extra_ms)
+
+    return change
+
+
+def context(size: Size) -> float:
+    return size.input_tokens + size.output_tokens / 2
+
+
+def cache_ms(engine: Roofline, size: Size, batch: float) -> float:
+    """What the roofline counts for attention: the KV cache is read once."""
+    read = engine.kv_bytes_per_token / engine.kv_shards * batch * context(size)
+    return read / (engine.bandwidth_gb_per_s * engine.calibration.bandwidth * 1e6)
+
+
+def walk(ns: float) -> Change:
+    """Attention goes along a context token by token, in parallel over sequences and heads only."""
+    return slower_by(
+        lambda engine, size, batch: max(0.0, engine.layers * context(size) * ns * 1e-6 - cache_ms(engine, size, batch))
+    )
+
+
+def too_few_blocks(k: float) -> Change:
+    """Attention needs k thread blocks on each of 108 multiprocessors; there are 32 a sequence."""
+    return slower_by(
+        lambda engine, size, batch: cache_ms(engine, size, batch) * (max(1.0, 108 * k / (32 * max(batch, 1.0))) - 1)
+    )
+
+
+def too_few_sequences(enough: float) -> Change:
+    return slower_by(
+        lambda engine, size, batch: Roofline.decode_ms(engine, size, batch) * (max(1.0, enough / max(batch, 1.0)) - 1)
+    )
+
+
+def host_step(ms: float) -> Change:
+    return slower_by(lambda engine, size, batch: ms)
+
+
+def per_context_token(us: float) -> Change:
+    """The same for a model of 80 layers as for one of 32."""
+    return slower_by(lambda engine, size, batch: us * context(size) / 1000)
+
+
+def slower_prefill(times: float) -> Change:
+    def change(engine: Roofline) -> Roofline:
+        c = engine.calibration
+        made = replace(c, prefill_compute=c.prefill_compute / times, attention_compute=c.attention_compute / times)
+        return replace(engine, calibration=made)
+
+    return change
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One size for which the published rate of H100 over that of A100 is known, and long outputs: 500 and more."""
+
+    engines: dict[str, Roofline]
+    size: Size
+    published: float
+
+    @property
+    def excess(self) -> float:
+        return self.published / ratio(self.size, "H100", "A100-80", None, self.engines)
+
+    @property
+    def fit(self) -> float:
+        """Sequences that fit in memory."""
+        return self.engines["A100-80"].kv_capacity_tokens / (self.size.input_tokens + self.size.output_tokens)
+
+
+def published_ratio(gpu: str, ahead: float) -> float:
+    price = PRICES["H100"] / PRICES["A100-80"]
+    return price * (1 + ahead / 100) if gpu == "H100" else price / (1 + ahead / 100)
+
+
+CELLS_7B = [
+    Cell(OURS, size, published_ratio(gpu, ahead))
+    for size, gpu, ahead in cells()
+    if size.input_tokens >= 4000 and size.output_tokens >= 500
+]
+CELLS_70B = [
+    Cell(OURS_70B, size, published_ratio(gpu, ahead))
+    for size, gpu, ahead in cells(FIGURE_70B)
+    if size.output_tokens >= 500
+]
+
+
+def error(change: Change, of: Sequence[Cell], both: bool = False) -> float:
+    """Root mean square of log(ours/published), if A100 alone, or both, are changed so."""
+    total = 0.0
+    for cell in of:
+        a100, h100 = cell.engines["A100-80"], cell.engines["H100"]
+        engines = {"A100-80": change(a100), "H100": change(h100) if both else h100}
+        total += math.log(ratio(cell.size, "H100", "A100-80", None, engines) / cell.published) ** 2
+    return math.sqrt(total / len(of))
+
+
+def rank_correlation(left: Sequence[float], right: Sequence[float]) -> float:
+    """Spearman's, with mean ranks for equal values."""
+
+    def ranks(values: Sequence[float]) -> list[float]:
+        made = [sum(v < w for v in values) + (sum(v == w for v in values) - 1) / 2 for w in values]
+        return [rank - (len(values) - 1) / 2 for rank in made]
+
+    x, y = ranks(left), ranks(right)
+    return sum(a * b for a, b in zip(x, y, strict=True)) / math.sqrt(sum(a * a for a in x) * sum(b * b for b in y))
+
+
+def with_all(
+    engines: dict[str, Roofline], host_ms: float = 0.0, prefill: float = 1.0, ns: float = 0.0
+) -> dict[str, Roofline]:
+    """The changes of the page: host time for each sequence, H100's share of its prefill, A100's walk."""
+    made = {}
+    for gpu, engine in engines.items():
+        c = engine.calibration
+        c = replace(c, per_sequence_ms=c.per_sequence_ms + host_ms)
+        if gpu == "H100":
+            c = replace(c, prefill_compute=c.prefill_compute * prefill)
+        changed = replace(engine, calibration=c)
+        made[gpu] = walk(ns)(changed) if gpu == "A100-80" and ns else changed
+    return made
+
+
+def pairs_agreeing_70b(engines: dict[str, Roofline] = OURS_70B) -> int:
+    """In how many cells of the 70B picture the better one of A100 and H100 is the published one."""
+    price = PRICES["H100"] / PRICES["A100-80"]
+    return sum(
+        (ratio(size, "H100", "A100-80", None, engines) > price) == (gpu == "H100") for size, gpu, _ in cells(FIGURE_70B)
+    )
 
 
 # What agrees.
@@ -301,6 +476,133 @@ def test_no_other_memory_makes_h100_gain_on_a100_as_prompts_grow() -> None:
         assert max(ratios) / min(ratios) < 1.05
     ahead = {size.output_tokens: by for size, _, by in cells() if size.input_tokens == 16000}
     assert ahead[500] == ahead[1000] == ahead[2000] == 99
+
+
+def test_70b_on_two_gpus_agrees_in_16_sizes_and_with_all_changes_in_33() -> None:
+    assert sum(1 for _ in cells(FIGURE_70B)) == 36
+    assert pairs_agreeing_70b() >= 16
+    assert pairs_agreeing_70b(with_all(OURS_70B, HOST_MS)) >= 18
+    assert pairs_agreeing_70b(with_all(OURS_70B, HOST_MS, 2 / 3)) >= 24
+    assert pairs_agreeing_70b(with_all(OURS_70B, HOST_MS, 2 / 3, WALK_NS)) >= 33
+
+
+def test_how_much_of_figure_5_the_walk_adds() -> None:
+    assert agreeing(None, with_all(OURS, ns=WALK_NS)) >= 35
+    assert agreeing(None, with_all(OURS, HOST_MS, 2 / 3, WALK_NS)) >= 43
+    engines = with_all({**OURS, "A10G": replace(OURS["A10G"], dense_tflops=125.0)}, HOST_MS, 2 / 3, WALK_NS)
+    assert agreeing(None, engines) >= 48
+    assert pairs_agreeing(engines) >= 32
+    assert pairs_agreeing_without_objective(engines) >= 27
+
+
+def test_the_excess_of_h100_follows_the_sequences_that_fit_and_not_the_length() -> None:
+    both = CELLS_7B + CELLS_70B
+    assert len(both) == 30
+    excess = [cell.excess for cell in both]
+    fit = rank_correlation([-cell.fit for cell in both], excess)
+    assert fit > 0.92
+    for length in (lambda size: size.input_tokens, context, lambda size: size.input_tokens + size.output_tokens):
+        assert 0.6 < rank_correlation([length(cell.size) for cell in both], excess) < fit - 0.12
+    assert all(0.9 < cell.excess < 1.16 for cell in both if cell.fit > 20)
+    assert all(cell.excess > 1.2 for cell in both if cell.fit < 15)
+    # At eight times the length, as much, where as many fit: (1000, 2000) of 70B and (8000, 1000) of 7B.
+    near = {(cell.size.input_tokens, cell.size.output_tokens): cell for cell in both}
+    short, long = near[1000, 2000], near[8000, 1000]
+    assert short.fit == pytest.approx(long.fit, rel=0.05)
+    assert short.excess == pytest.approx(long.excess, rel=0.05)
+
+
+def test_a_walk_of_the_a100_along_the_context_gives_both_models_with_one_constant_and_nothing_else_does() -> None:
+    both = CELLS_7B + CELLS_70B
+    assert error(lambda engine: engine, both) > 0.35
+    assert error(walk(WALK_NS), both) < 0.09
+    # What is fitted to 7B alone (200 ns; 17.5; 3.1 us; 6; 28 ms; 3.75), for 70B.
+    assert error(walk(200), CELLS_70B) < 0.1
+    assert 0.12 < error(too_few_sequences(17.5), CELLS_70B) < 0.17
+    assert error(per_context_token(3.1), CELLS_70B) > 0.18
+    assert error(too_few_blocks(6.0), CELLS_70B) > 0.2
+    assert error(host_step(28.0), CELLS_70B) > 0.25
+    assert error(slower_prefill(3.75), CELLS_70B) > 0.2
+    # The best constant for all.
+    assert min(error(too_few_sequences(enough), both) for enough in (17, 18, 19, 20, 21)) > 0.1
+    assert min(error(per_context_token(us), both) for us in (2.5, 3.0, 3.5, 4.0, 6.0)) > 0.16
+    assert min(error(too_few_blocks(k), both) for k in (4, 5, 6, 7, 8, 12, 20, 40)) > 0.18
+    assert min(error(host_step(ms), both) for ms in (5, 10, 15, 20, 30)) > 0.25
+    assert min(error(slower_prefill(times), both) for times in (2, 3, 4, 5, 8)) > 0.25
+
+
+def test_h100_must_walk_at_least_four_times_as_fast() -> None:
+    both = CELLS_7B + CELLS_70B
+    assert min(error(walk(ns), both, both=True) for ns in (50, 100, 150, 200, 300)) > 0.38
+
+    def faster(times: float, ns: float) -> float:
+        total = 0.0
+        for cell in both:
+            engines = {"A100-80": walk(ns)(cell.engines["A100-80"]), "H100": walk(ns / times)(cell.engines["H100"])}
+            total += math.log(ratio(cell.size, "H100", "A100-80", None, engines) / cell.published) ** 2
+        return math.sqrt(total / len(both))
+
+    assert min(faster(3, ns) for ns in (200, 250, 300, 350)) > 0.17
+    assert min(faster(4, ns) for ns in (200, 225, 250)) < 0.12
+
+
+def test_less_memory_and_few_requests_at_a_time_would_do_for_70b_but_not_for_both() -> None:
+    def wrong(share: float, requests: int, of: Sequence[Cell]) -> float:
+        total = 0.0
+        for cell in of:
+            engines = {gpu: replace(engine, max_batch=requests) for gpu, engine in cell.engines.items()}
+            a100 = engines["A100-80"]
+            lost = (1 - share) * a100.kv_capacity_tokens * a100.kv_bytes_per_token / a100.kv_shards / GIB
+            engines["A100-80"] = replace(a100, memory_gib=a100.memory_gib - lost / a100.memory_fraction)
+            assert engines["A100-80"].kv_capacity_tokens == pytest.approx(share * a100.kv_capacity_tokens, abs=2)
+            total += math.log(ratio(cell.size, "H100", "A100-80", None, engines) / cell.published) ** 2
+        return math.sqrt(total / len(of))
+
+    assert wrong(0.55, 12, CELLS_70B) < 0.09
+    # (16,000; 2,000) does not fit in less than 0.153.
+    shares, requests = (0.155, 0.165, 0.175, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0), (2, 3, 4, 5, 6, 8, 12, 20, 40, 256)
+    assert min(wrong(share, most, CELLS_7B + CELLS_70B) for share in shares for most in requests) > 0.14
+
+
+def test_at_16000_tokens_three_outputs_are_alike_as_one_of_384_tokens_would_be_and_250_is_an_outlier() -> None:
+    published = {
+        size.output_tokens: published_ratio(gpu, by) for size, gpu, by in cells() if size.input_tokens == 16000
+    }
+    assert published[500] == published[1000] == published[2000] == pytest.approx(4.08, abs=0.01)
+    engines = with_all(OURS, ns=WALK_NS)
+    assert ratio(Size(16000, 384), "H100", "A100-80", None, engines) == pytest.approx(3.95, abs=0.02)
+    assert ratio(Size(16000, 250), "H100", "A100-80", None, engines) > 1.3 * published[250]
+
+
+def test_no_schedule_gives_the_published_ratio_at_8000_tokens() -> None:
+    # One engine, as much memory: each step takes A100 at most 3.17 times as long. 1/R = s/3.17 + (1 - s)/1.9.
+    flops = find_gpu("H100").fp16_tflops / find_gpu("A100-80").fp16_tflops
+    assert flops == pytest.approx(3.17, abs=0.01)
+    a100 = OURS["A100-80"]
+    published = {(size.input_tokens, size.output_tokens): published_ratio(gpu, by) for size, gpu, by in cells()}
+    for output, needed, has, times in ((1000, 0.78, 0.14, 21), (2000, 0.91, 0.07, 130)):
+        size = Size(8000, output)
+        share = (1 / 1.9 - 1 / published[8000, output]) / (1 / 1.9 - 1 / flops)
+        batch = a100.kv_capacity_tokens / (8000 + output)
+        prefill = batch * a100.prefill_ms(8000)
+        decode = output * a100.decode_ms(size, batch)
+        assert share == pytest.approx(needed, abs=0.01)
+        assert prefill / (prefill + decode) == pytest.approx(has, abs=0.01)
+        assert share / (1 - share) * decode / prefill == pytest.approx(times, rel=0.05)
+    # Nor is prefill that much faster there: what is mostly prefill has at most this.
+    for tokens, at_most in ((8000, 1.92), (12000, 2.32), (16000, 2.53)):
+        assert published[tokens, 25] < at_most < published[tokens, 2000]
+        batch = a100.kv_capacity_tokens / (tokens + 25)
+        prefill = batch * a100.prefill_ms(tokens)
+        assert prefill / (prefill + 25 * a100.decode_ms(Size(tokens, 25), batch)) > 0.85
+
+
+def test_vllm_0_2_7_would_not_use_its_first_kernel_in_most_of_these_cells() -> None:
+    # V1 up to 8,192 tokens and for more than 512 heads of sequences, of which both models have 32 a GPU.
+    beyond = [cell for cell in CELLS_7B + CELLS_70B if cell.excess > 1.2]
+    second = [cell for cell in beyond if cell.fit * 32 <= 512 or cell.size.input_tokens > 8192]
+    assert (len(second), len(beyond)) == (14, 17)
+    assert {LLAMA_2_7B.attention_heads, LLAMA_2_70B.attention_heads // 2} == {32}
 
 
 def test_l4_cannot_keep_40_ms_although_tables_6_and_8_count_on_it() -> None:
