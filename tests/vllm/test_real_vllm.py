@@ -1,10 +1,11 @@
 # ruff: noqa: T201 - its log is what it is run for
 """Opt-in (`make test-vllm`): `medley profile run` against a real vLLM, compared with a plain measurement of every size.
 
-The comparison shares no code with what it checks: its own client and its own arrivals. It brackets each size by
-doublings and halvings of short probes, then sends a ladder of long ones around the crossing and reads the rate off the
-line through log(TPOT) over log(rate): one probe of a few hundred Poisson arrivals is uncertain by 6 to 13 % in its p90,
-the line through a ladder by much less. How far it is from itself is measured too: each half of the rungs gives a rate.
+The comparison shares no code with what it checks: its own client and its own arrivals. It doubles the rate of each size
+in short probes, then sends long ones around the crossing as it is known so far, half of them before `profile run` and
+half after it, in case the machine's speed drifts. The rate is read off the line through log(TPOT) over log(rate) of all
+by the rate at which arrivals really came: 670 of them come by 4 % faster or slower than they should, which moves p90 by
+twice that. How uncertain the line is is worked out from how the probes scatter.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +32,33 @@ pytestmark = [
     pytest.mark.vllm,
     pytest.mark.skipif(not URL, reason="needs a real vLLM: run make test-vllm, or set MEDLEY_VLLM_URL"),
 ]
-INPUTS, OUTPUTS = (32, 128), (16, 48)
+INPUTS, OUTPUTS = (16, 32, 64), (16, 32)
+SIZES = [(inputs, outputs) for inputs in INPUTS for outputs in OUTPUTS]
 PERCENTILE = 90.0
-REQUESTS = 200
-PLAIN_REQUESTS = 120
-PLAIN_WITHIN = 0.25
-LADDER = (0.84, 0.9, 0.96, 1.02, 1.08, 1.14)
-LADDER_REQUESTS = 240
-MAX_CONCURRENCY = 60
+PROBE_REQUESTS = 600  # measured ones of a probe of `profile run`, its default
+SHORT_REQUESTS = 300
+LONG_REQUESTS = 900
+LONG_PROBES = 3  # before `profile run`, and as many after it
+FILLING, EMPTYING = 150, 80  # requests at the beginning and the end of a probe that are not counted
+APART = 0.06  # how far probes keep from the crossing as it is known, by turns below and above
+MAX_CONCURRENCY = 240
 TOLERANCE = 0.05
+MOST_REQUESTS = 0.2  # of a full grid's
 SLOWDOWN = 3.0  # the TPOT objective over the unloaded latency
+
+
+@dataclass
+class Plain:
+    """The plain measurement of one size: (rate in req/s, TPOT in ms) of each long probe, and all requests sent.
+
+    Attributes:
+        about_rps: where the crossing is by the short probes.
+    """
+
+    size: tuple[int, int]
+    about_rps: float = math.nan
+    probes: list[tuple[float, float]] = field(default_factory=list)
+    requests: int = 0
 
 
 async def ask(session: aiohttp.ClientSession, model: str, inputs: int, outputs: int) -> tuple[float, float]:
@@ -61,10 +80,14 @@ async def ask(session: aiohttp.ClientSession, model: str, inputs: int, outputs: 
     return 1000.0 * (times[0] - sent_s), 1000.0 * (times[-1] - times[0]) / (outputs - 1)
 
 
-async def plain_probe(model: str, size: tuple[int, int], rate_rps: float, requests: int) -> tuple[float, int]:
-    """TPOT in ms at the percentile under Poisson arrivals, the first fifth not counted; and how many were sent."""
+async def plain_probe(model: str, size: tuple[int, int], rate_rps: float, requests: int) -> tuple[float, float, int]:
+    """Under Poisson arrivals: the rate at which they really came, TPOT in ms at the percentile, how many were sent.
+
+    Not counted are the first ones, which found a replica that was filling up, and the last (an emptying one).
+    """
     found: list[tuple[int, float]] = []
-    in_flight = sent = 0
+    sent_s: list[float] = []
+    in_flight = 0
     overloaded = False
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
@@ -80,51 +103,63 @@ async def plain_probe(model: str, size: tuple[int, int], rate_rps: float, reques
             at_s += random.expovariate(rate_rps)
             await asyncio.sleep(max(0.0, at_s - time.monotonic()))
             tasks.append(asyncio.create_task(one(number)))
-            sent += 1
+            sent_s.append(time.monotonic())
             if in_flight > MAX_CONCURRENCY:
                 overloaded = True
                 break
         await asyncio.gather(*tasks)
     if overloaded:
-        return math.inf, sent
-    values = sorted(tpot for number, tpot in found if number >= requests // 5)
-    return values[math.ceil(PERCENTILE / 100.0 * len(values)) - 1], sent
+        return rate_rps, math.inf, len(sent_s)
+    values = sorted(tpot for number, tpot in found if FILLING <= number < requests - EMPTYING)
+    counted_s = sent_s[FILLING : requests - EMPTYING]
+    came_rps = (len(counted_s) - 1) / (counted_s[-1] - counted_s[0])
+    return came_rps, values[math.ceil(PERCENTILE / 100.0 * len(values)) - 1], requests
 
 
-async def plain_highest_rate(model: str, size: tuple[int, int], tpot_ms: float) -> tuple[float, float, int, int]:
-    """Highest rate, how far it is from itself (relative), requests and probes: a bracket, then the ladder."""
-    rate, requests, probes = 2.0, 0, 0
-    low, high = 0.0, math.inf
-    while high > low * (1.0 + PLAIN_WITHIN):
-        rate = rate * 2.0 if math.isinf(high) else math.sqrt(max(low, 0.5) * high)
-        value, sent = await plain_probe(model, size, rate, PLAIN_REQUESTS)
-        requests, probes = requests + sent, probes + 1
-        if value <= tpot_ms:
-            low = rate
-        else:
-            high = rate
-    middle = math.sqrt(low * high)
-    rungs: list[tuple[float, float]] = []
-    # Up and down, so that a machine that grows slower with time tilts the line as little as can be.
-    for factor in (*LADDER[::2], *LADDER[::-2]):
-        value, sent = await plain_probe(model, size, middle * factor, LADDER_REQUESTS)
-        requests, probes = requests + sent, probes + 1
+async def look(model: str, plain: Plain, tpot_ms: float) -> None:
+    """Doublings of short probes: says about where the crossing is."""
+    rate, last = 16.0, (0.0, 0.0)
+    while True:
+        _, value, sent = await plain_probe(model, plain.size, rate, SHORT_REQUESTS)
+        plain.requests += sent
+        if value > tpot_ms:
+            break
+        rate, last = 2.0 * rate, (rate, value)
+    if last[0] and math.isfinite(value):  # in between on a log scale
+        share = math.log(tpot_ms / last[1]) / math.log(value / last[1])
+        plain.about_rps = last[0] * 2.0**share
+    else:
+        plain.about_rps = rate / math.sqrt(2.0)
+
+
+async def measure(model: str, plain: Plain, tpot_ms: float) -> None:
+    """Long probes, by turns a little below and above the crossing as it is known by then."""
+    for number in range(LONG_PROBES):
+        if len(plain.probes) >= LONG_PROBES:
+            about = crossing(plain.probes, tpot_ms)[0]
+        else:  # by a slope of 2 through each probe
+            near = [rate * (tpot_ms / value) ** 0.5 for rate, value in plain.probes]
+            about = math.exp(sum(map(math.log, near)) / len(near)) if near else plain.about_rps
+        rate = about * math.exp(APART if number % 2 else -APART)
+        came_rps, value, sent = await plain_probe(model, plain.size, rate, LONG_REQUESTS)
+        plain.requests += sent
+        print(f"    {plain.size[0]}/{plain.size[1]} at {came_rps:.2f} req/s: TPOT p{PERCENTILE:.0f} {value:.2f} ms")
         if math.isfinite(value):
-            rungs.append((middle * factor, value))
-        print(f"    {size[0]}/{size[1]} at {middle * factor:.2f} req/s: TPOT p90 {value:.2f} ms")
-    halves = [crossing(rungs[start::2], tpot_ms) for start in (0, 1) if len(rungs[start::2]) >= 2]
-    print(f"    crossing by halves of the ladder: {', '.join(f'{half:.2f}' for half in halves)} req/s")
-    spread = math.log(max(halves) / min(halves)) / 2.0 if len(halves) == 2 else math.inf
-    return crossing(rungs, tpot_ms), spread, requests, probes
+            plain.probes.append((came_rps, value))
+        else:
+            plain.about_rps = 0.9 * rate
 
 
-def crossing(rungs: list[tuple[float, float]], tpot_ms: float) -> float:
-    """The rate at which the least-squares line of log(TPOT) over log(rate) meets the objective."""
-    xs = [math.log(rate) for rate, _ in rungs]
-    ys = [math.log(value) for _, value in rungs]
+def crossing(probes: list[tuple[float, float]], tpot_ms: float) -> tuple[float, float]:
+    """Where the least-squares line of log(TPOT) over log(rate) meets the objective, and its relative standard error."""
+    xs = [math.log(rate) for rate, _ in probes]
+    ys = [math.log(value / tpot_ms) for _, value in probes]
     mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / sum((x - mean_x) ** 2 for x in xs)
-    return math.exp(mean_x + (math.log(tpot_ms) - mean_y) / slope)
+    spread = sum((x - mean_x) ** 2 for x in xs)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
+    found = mean_x - mean_y / slope
+    left = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in zip(xs, ys, strict=True)) / (len(xs) - 2)
+    return math.exp(found), math.sqrt(left * (1.0 / len(xs) + (found - mean_x) ** 2 / spread)) / abs(slope)
 
 
 async def unloaded_tpot_ms(model: str) -> float:
@@ -141,26 +176,55 @@ async def model_name() -> str:
 def test_profile_run_agrees_with_a_plain_measurement_of_every_size(tmp_path: Path) -> None:
     from medley.model.workload import Size
     from medley.profiles.latency import LatencyTarget
-    from medley.profiles.measured import Latency, LoadPoint, Measured
 
     model = asyncio.run(model_name())
     tpot_ms = round(SLOWDOWN * asyncio.run(unloaded_tpot_ms(model)), 1)
     print(f"\nobjective: TPOT {tpot_ms} ms at p{PERCENTILE:.0f}")
-    output, journal = tmp_path / "profile.yaml", tmp_path / "journal"
+    plains = [Plain(size) for size in SIZES]
+    plain_s = 0.0
+    for plain in plains:
+        begun_s = time.monotonic()
+        asyncio.run(look(model, plain, tpot_ms))
+        asyncio.run(measure(model, plain, tpot_ms))
+        plain_s += time.monotonic() - begun_s
+    measured, sent = profile_run(tmp_path, tpot_ms)
+    begun_s = time.monotonic()
+    for plain in plains:
+        asyncio.run(measure(model, plain, tpot_ms))
+    plain_s += time.monotonic() - begun_s
+
+    target = LatencyTarget(tpot_ms=tpot_ms, percentile=PERCENTILE)
+    errors, full = [], 0.0
+    for plain in plains:
+        inputs, outputs = plain.size
+        plain_rps, uncertain = crossing(plain.probes, tpot_ms)
+        half = len(plain.probes) // 2
+        before_rps, after_rps = (crossing(part, tpot_ms)[0] for part in (plain.probes[:half], plain.probes[half:]))
+        rate = measured.max_throughput(Size(inputs, outputs), target).rate_rps
+        errors.append(rate / plain_rps - 1.0)
+        full += full_grid_requests(outputs, plain_rps, tpot_ms)
+        print(
+            f"  {inputs}/{outputs}: profile run {rate:.2f} req/s, plain {plain_rps:.2f} req/s ({errors[-1]:+.1%})\n"
+            f"    plain: standard error {uncertain:.1%}; {before_rps:.2f} before, {after_rps:.2f} after; "
+            f"{plain.requests} requests"
+        )
+    print(f"plain: {sum(plain.requests for plain in plains)} requests in {plain_s:.0f} s")
+    print(f"a full grid to 4 % would send {full:.0f} requests; profile run sent {sent / full:.1%} of them")
+    assert max(map(abs, errors)) <= TOLERANCE
+    assert sent / full <= MOST_REQUESTS
+
+
+def profile_run(folder: Path, tpot_ms: float) -> tuple[Any, int]:
+    """Runs the command as a user would; the `Measured` of its manifest, and how many requests it sent."""
+    from medley.model.workload import Size
+    from medley.profiles.measured import Latency, LoadPoint, Measured
+
+    output, journal = folder / "profile.yaml", folder / "journal"
     command = [
         *(sys.executable, "-c", STARTER, "run", "--url", URL, "--gpu", "cpu", "--yes", "--all-sizes"),
         *("--inputs", ",".join(map(str, INPUTS)), "--outputs", ",".join(map(str, OUTPUTS))),
         *("--slo", f"tpot={tpot_ms}ms", "--percentile", f"{PERCENTILE:g}", "--vocab-size", str(VOCABULARY)),
-        *(
-            "--requests",
-            str(REQUESTS),
-            "--max-concurrency",
-            str(MAX_CONCURRENCY),
-            "--output",
-            str(output),
-            "--journal",
-            str(journal),
-        ),
+        *("--max-concurrency", str(MAX_CONCURRENCY), "--output", str(output), "--journal", str(journal)),
     ]
     begun_s = time.monotonic()
     subprocess.run(command, check=True)
@@ -179,7 +243,7 @@ def test_profile_run_agrees_with_a_plain_measurement_of_every_size(tmp_path: Pat
         )
     print(f"profile run: {sent} requests in {took_s:.0f} s")
     points = yaml.safe_load(output.read_text())["spec"]["measured"]["points"]
-    measured = Measured(
+    return Measured(
         tuple(
             LoadPoint(
                 Size(point["inputTokens"], point["outputTokens"]),
@@ -189,36 +253,20 @@ def test_profile_run_agrees_with_a_plain_measurement_of_every_size(tmp_path: Pat
             )
             for point in points
         )
-    )
-    target = LatencyTarget(tpot_ms=tpot_ms, percentile=PERCENTILE)
-    begun_s = time.monotonic()
-    errors, beyond, plain_requests = [], [], 0
-    for inputs in INPUTS:
-        for outputs in OUTPUTS:
-            plain_rps, spread, requests, probes = asyncio.run(plain_highest_rate(model, (inputs, outputs), tpot_ms))
-            plain_requests += requests
-            rate = measured.max_throughput(Size(inputs, outputs), target).rate_rps
-            errors.append(rate / plain_rps - 1.0)
-            beyond.append(abs(errors[-1]) - spread)
-            print(
-                f"  {inputs}/{outputs}: profile run {rate:.2f} req/s, plain {plain_rps:.2f} req/s "
-                f"({errors[-1]:+.1%}, plain from itself ±{spread:.1%}; {probes} probes, {requests} requests)"
-            )
-    full = plain_full_grid(measured, target)
-    print(f"a plain full grid to 4 % would send {full} requests; profile run sent {sent / full:.1%} of them")
-    print(f"plain: {plain_requests} requests in {time.monotonic() - begun_s:.0f} s")
-    # More than the reference itself is uncertain by.
-    assert max(beyond) <= TOLERANCE
+    ), sent
 
 
-def plain_full_grid(measured: Any, target: Any) -> int:
-    """Requests of a search without a model: doublings from 1 req/s, halvings to 4 %, as many requests a probe."""
-    from medley.model.workload import Size
+def full_grid_requests(outputs: int, rate_rps: float, tpot_ms: float) -> float:
+    """Requests of a search without a model, for one size: doublings from the unloaded rate, halvings to 4 %.
 
+    Each probe measures as many requests as one of `profile run`, and sends as many again as run at a time, twice: while
+    the replica fills and while it empties. The same count as in tests/unit/test_profile_run.py.
+    """
+    unloaded_rps = 1000.0 * SLOWDOWN / (outputs * tpot_ms)
+    running = rate_rps * outputs * tpot_ms / 1000.0
+    doublings = max(1, math.ceil(math.log2(rate_rps / unloaded_rps)) + 1)
     halvings = math.ceil(math.log2(math.log(2.0) / math.log(1.04)))
-    sizes = [Size(inputs, outputs) for inputs in INPUTS for outputs in OUTPUTS]
-    rates = [measured.max_throughput(size, target).rate_rps for size in sizes]
-    return sum((math.ceil(math.log2(rate)) + 1 + halvings) * REQUESTS for rate in rates)
+    return (doublings + halvings) * (PROBE_REQUESTS + 2.0 * running)
 
 
 # The command alone, whatever `medley profile` also has.
