@@ -40,6 +40,7 @@ SHORT_REQUESTS = 300
 LONG_REQUESTS = 900
 LONG_PROBES = 3  # before `profile run`, and as many after it
 FILLING, EMPTYING = 150, 80  # requests at the beginning and the end of a probe that are not counted
+ABOUT_SLOPE = 2.0  # of log(TPOT) over log(rate); only places the probes, and is not in the result
 APART = 0.06  # how far probes keep from the crossing as it is known, by turns below and above
 MAX_CONCURRENCY = 240
 TOLERANCE = 0.05
@@ -134,13 +135,10 @@ async def look(model: str, plain: Plain, tpot_ms: float) -> None:
 
 async def measure(model: str, plain: Plain, tpot_ms: float) -> None:
     """Long probes, by turns a little below and above the crossing as it is known by then."""
-    for number in range(LONG_PROBES):
-        if len(plain.probes) >= LONG_PROBES:
-            about = crossing(plain.probes, tpot_ms)[0]
-        else:  # by a slope of 2 through each probe
-            near = [rate * (tpot_ms / value) ** 0.5 for rate, value in plain.probes]
-            about = math.exp(sum(map(math.log, near)) / len(near)) if near else plain.about_rps
-        rate = about * math.exp(APART if number % 2 else -APART)
+    for _ in range(LONG_PROBES):
+        near = [rate * (tpot_ms / value) ** (1.0 / ABOUT_SLOPE) for rate, value in plain.probes]
+        about = math.exp(sum(map(math.log, near)) / len(near)) if near else plain.about_rps
+        rate = about * math.exp(APART if len(plain.probes) % 2 else -APART)
         came_rps, value, sent = await plain_probe(model, plain.size, rate, LONG_REQUESTS)
         plain.requests += sent
         print(f"    {plain.size[0]}/{plain.size[1]} at {came_rps:.2f} req/s: TPOT p{PERCENTILE:.0f} {value:.2f} ms")
