@@ -156,7 +156,8 @@ def crossing(probes: list[tuple[float, float]], tpot_ms: float) -> tuple[float, 
     spread = sum((x - mean_x) ** 2 for x in xs)
     slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
     found = mean_x - mean_y / slope
-    left = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in zip(xs, ys, strict=True)) / (len(xs) - 2)
+    left = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in zip(xs, ys, strict=True))
+    left = left / (len(xs) - 2) if len(xs) > 2 else math.inf
     return math.exp(found), math.sqrt(left * (1.0 / len(xs) + (found - mean_x) ** 2 / spread)) / abs(slope)
 
 
