@@ -36,7 +36,7 @@ INPUTS, OUTPUTS = (16, 32, 64), (16, 32)
 SIZES = [(inputs, outputs) for inputs in INPUTS for outputs in OUTPUTS]
 PERCENTILE = 90.0
 PROBE_REQUESTS = 600  # measured ones of a probe of `profile run`, its default
-SHORT_REQUESTS = 300
+SHORT_REQUESTS = 450  # fewer come at a replica that is not yet as full as it will be
 LONG_REQUESTS = 900
 LONG_PROBES = 3  # before `profile run`, and as many after it
 FILLING, EMPTYING = 150, 80  # requests at the beginning and the end of a probe that are not counted
@@ -135,7 +135,8 @@ async def look(model: str, plain: Plain, tpot_ms: float) -> None:
 
 async def measure(model: str, plain: Plain, tpot_ms: float) -> None:
     """Long probes, by turns a little below and above the crossing as it is known by then."""
-    for _ in range(LONG_PROBES):
+    wanted = len(plain.probes) + LONG_PROBES
+    while len(plain.probes) < wanted:
         near = [rate * (tpot_ms / value) ** (1.0 / ABOUT_SLOPE) for rate, value in plain.probes]
         about = math.exp(sum(map(math.log, near)) / len(near)) if near else plain.about_rps
         rate = about * math.exp(APART if len(plain.probes) % 2 else -APART)
@@ -145,7 +146,7 @@ async def measure(model: str, plain: Plain, tpot_ms: float) -> None:
         if math.isfinite(value):
             plain.probes.append((came_rps, value))
         else:
-            plain.about_rps = 0.9 * rate
+            plain.about_rps = 0.9 * rate  # overloaded: tried again, lower
 
 
 def crossing(probes: list[tuple[float, float]], tpot_ms: float) -> tuple[float, float]:
