@@ -4,8 +4,8 @@
 The comparison shares no code with what it checks: its own client and its own arrivals. It doubles the rate of each size
 in short probes, then sends long ones around the crossing as it is known so far, half of them before `profile run` and
 half after it, in case the machine's speed drifts. The rate is read off the line through log(TPOT) over log(rate) of all
-by the rate at which arrivals really came: 670 of them come by 4 % faster or slower than they should, which moves p90 by
-twice that. How uncertain the line is is worked out from how the probes scatter.
+by the rate at which arrivals really came: 1,570 of them come by 2.5 % faster or slower than they should, which moves p90
+by twice that. How uncertain the line is is worked out from how the probes scatter.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ SIZES = [(inputs, outputs) for inputs in INPUTS for outputs in OUTPUTS]
 PERCENTILE = 90.0
 PROBE_REQUESTS = 600  # measured ones of a probe of `profile run`, its default
 SHORT_REQUESTS = 450  # fewer come at a replica that is not yet as full as it will be
-LONG_REQUESTS = 900
+LONG_REQUESTS = 1800  # with 900, chance decides so much that six probes may give any slope, and a rate off by half
 LONG_PROBES = 3  # before `profile run`, and as many after it
 FILLING, EMPTYING = 150, 80  # requests at the beginning and the end of a probe that are not counted
 ABOUT_SLOPE = 2.0  # of log(TPOT) over log(rate); only places the probes, and is not in the result
-APART = 0.06  # how far probes keep from the crossing as it is known, by turns below and above
+APART = 0.08  # how far probes keep from the crossing as it is known, by turns below and above
+FAR = 1.3  # a long probe whose TPOT is further from the objective than this only says where to look: no line is straight
 MAX_CONCURRENCY = 240
 TOLERANCE = 0.05
 MOST_REQUESTS = 0.2  # of a full grid's
@@ -135,19 +136,20 @@ async def look(model: str, plain: Plain, tpot_ms: float) -> None:
 
 
 async def measure(model: str, plain: Plain, tpot_ms: float) -> None:
-    """Long probes, by turns a little below and above the crossing as it is known by then."""
-    wanted, lower = len(plain.probes) + LONG_PROBES, 1.0
+    """Long probes, by turns a little below and above the crossing as it is known by then; far ones are made again."""
+    wanted, shift = len(plain.probes) + LONG_PROBES, 1.0
     while len(plain.probes) < wanted:
         near = [rate * (tpot_ms / value) ** (1.0 / ABOUT_SLOPE) for rate, value in plain.probes]
         about = math.exp(sum(map(math.log, near)) / len(near)) if near else plain.about_rps
-        rate = about * lower * math.exp(APART if len(plain.probes) % 2 else -APART)
+        rate = about * shift * math.exp(APART if len(plain.probes) % 2 else -APART)
         came_rps, value, sent = await plain_probe(model, plain.size, rate, LONG_REQUESTS)
         plain.requests += sent
         print(f"    {plain.size[0]}/{plain.size[1]} at {came_rps:.2f} req/s: TPOT p{PERCENTILE:.0f} {value:.2f} ms")
-        if math.isfinite(value):
+        if tpot_ms / FAR < value < tpot_ms * FAR:
             plain.probes.append((came_rps, value))
+            shift = 1.0
         else:
-            lower *= 0.9  # overloaded: made again, lower
+            shift *= max(0.85, (tpot_ms / value) ** (1.0 / ABOUT_SLOPE))
 
 
 def crossing(probes: list[tuple[float, float]], tpot_ms: float) -> tuple[float, float]:
