@@ -1,11 +1,8 @@
 # ruff: noqa: T201 - its log is what it is run for
 """Opt-in (`make test-vllm`): `medley profile run` against a real vLLM, compared with a plain measurement of every size.
 
-The comparison shares no code with what it checks: its own client and its own arrivals. It doubles the rate of each size
-in short probes, then sends long ones around the crossing as it is known so far, half of them before `profile run` and
-half after it, in case the machine's speed drifts. The rate is read off the line through log(TPOT) over log(rate) of all
-by the rate at which arrivals really came: 1,570 of them come by 2.5 % faster or slower than they should, which moves p90
-by twice that. How uncertain the line is is worked out from how the probes scatter.
+The plain measurement (tests/plain_measurement.py) has its own client and its own arrivals here. Half of its long probes
+are made before `profile run` and half after it, in case the machine's speed drifts.
 """
 
 from __future__ import annotations
@@ -18,7 +15,6 @@ import random
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +22,7 @@ import aiohttp
 import pytest
 import yaml
 
+from plain_measurement import MAX_IN_FLIGHT, PERCENTILE, Plain, Probe, Probed, crossing, look, measure, probed
 from simulated_endpoint import plain_bisection_probes
 
 URL = os.environ.get("MEDLEY_VLLM_URL", "")
@@ -36,33 +33,10 @@ pytestmark = [
 ]
 INPUTS, OUTPUTS = (16, 32, 64), (16, 32)
 SIZES = [(inputs, outputs) for inputs in INPUTS for outputs in OUTPUTS]
-PERCENTILE = 90.0
 PROBE_REQUESTS = 600  # measured ones of a probe of `profile run`, its default
-SHORT_REQUESTS = 450  # fewer come at a replica that is not yet as full as it will be
-LONG_REQUESTS = 1800  # with 900, chance decides so much that six probes may give any slope, and a rate off by half
-LONG_PROBES = 3  # before `profile run`, and as many after it
-FILLING, EMPTYING = 150, 80  # requests at the beginning and the end of a probe that are not counted
-ABOUT_SLOPE = 2.0  # of log(TPOT) over log(rate); only places the probes, and is not in the result
-APART = 0.08  # how far probes keep from the crossing as it is known, by turns below and above
-FAR = 1.3  # a long probe whose TPOT is further from the objective than this only says where to look: no line is straight
-MAX_CONCURRENCY = 240
 TOLERANCE = 0.05
 MOST_REQUESTS = 0.2  # of a full grid's
 SLOWDOWN = 3.0  # the TPOT objective over the unloaded latency
-
-
-@dataclass
-class Plain:
-    """The plain measurement of one size: (rate in req/s, TPOT in ms) of each long probe, and all requests sent.
-
-    Attributes:
-        about_rps: where the crossing is by the short probes.
-    """
-
-    size: tuple[int, int]
-    about_rps: float = math.nan
-    probes: list[tuple[float, float]] = field(default_factory=list)
-    requests: int = 0
 
 
 async def ask(session: aiohttp.ClientSession, model: str, inputs: int, outputs: int) -> float:
@@ -83,21 +57,30 @@ async def ask(session: aiohttp.ClientSession, model: str, inputs: int, outputs: 
     return 1000.0 * (times[-1] - times[0]) / (outputs - 1)
 
 
-async def plain_probe(model: str, size: tuple[int, int], rate_rps: float, requests: int) -> tuple[float, float, int]:
-    """Under Poisson arrivals: the rate at which they really came, TPOT in ms at the percentile, how many were sent.
+def probe_of(model: str) -> Probe:
+    """Probes of the real server, each told in the log."""
 
-    Not counted are the first ones, which found a replica that was filling up, and the last (an emptying one).
-    """
-    found: list[tuple[int, float]] = []
+    async def probe(size: tuple[int, int], rate_rps: float, requests: int) -> Probed:
+        found = await probe_once(model, size, rate_rps, requests)
+        print(
+            f"    {size[0]}/{size[1]}, {found.requests} requests at {found.rate_rps:.2f} req/s: "
+            f"TPOT p{PERCENTILE:.0f} {found.tpot_ms:.2f} ms"
+        )
+        return found
+
+    return probe
+
+
+async def probe_once(model: str, size: tuple[int, int], rate_rps: float, requests: int) -> Probed:
+    tpot_ms = [math.nan] * requests
     sent_s: list[float] = []
     in_flight = 0
-    overloaded = False
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def one(number: int) -> None:
             nonlocal in_flight
             in_flight += 1
-            found.append((number, await ask(session, model, *size)))
+            tpot_ms[number] = await ask(session, model, *size)
             in_flight -= 1
 
         tasks = []
@@ -107,61 +90,12 @@ async def plain_probe(model: str, size: tuple[int, int], rate_rps: float, reques
             await asyncio.sleep(max(0.0, at_s - time.monotonic()))
             tasks.append(asyncio.create_task(one(number)))
             sent_s.append(time.monotonic())
-            if in_flight > MAX_CONCURRENCY:
-                overloaded = True
+            if in_flight > MAX_IN_FLIGHT:
                 break
         await asyncio.gather(*tasks)
-    if overloaded:
-        return rate_rps, math.inf, len(sent_s)
-    values = sorted(tpot for number, tpot in found if FILLING <= number < requests - EMPTYING)
-    counted_s = sent_s[FILLING : requests - EMPTYING]
-    came_rps = (len(counted_s) - 1) / (counted_s[-1] - counted_s[0])
-    return came_rps, values[math.ceil(PERCENTILE / 100.0 * len(values)) - 1], requests
-
-
-async def look(model: str, plain: Plain, tpot_ms: float) -> None:
-    """Doublings of short probes: says about where the crossing is."""
-    rate, last = 16.0, (0.0, 0.0)
-    while True:
-        _, value, sent = await plain_probe(model, plain.size, rate, SHORT_REQUESTS)
-        plain.requests += sent
-        if value > tpot_ms:
-            break
-        rate, last = 2.0 * rate, (rate, value)
-    if last[0] and math.isfinite(value):  # in between on a log scale
-        share = math.log(tpot_ms / last[1]) / math.log(value / last[1])
-        plain.about_rps = last[0] * 2.0**share
-    else:
-        plain.about_rps = rate / math.sqrt(2.0)
-
-
-async def measure(model: str, plain: Plain, tpot_ms: float) -> None:
-    """Long probes, by turns a little below and above the crossing as it is known by then; far ones are made again."""
-    wanted, shift = len(plain.probes) + LONG_PROBES, 1.0
-    while len(plain.probes) < wanted:
-        near = [rate * (tpot_ms / value) ** (1.0 / ABOUT_SLOPE) for rate, value in plain.probes]
-        about = math.exp(sum(map(math.log, near)) / len(near)) if near else plain.about_rps
-        rate = about * shift * math.exp(APART if len(plain.probes) % 2 else -APART)
-        came_rps, value, sent = await plain_probe(model, plain.size, rate, LONG_REQUESTS)
-        plain.requests += sent
-        print(f"    {plain.size[0]}/{plain.size[1]} at {came_rps:.2f} req/s: TPOT p{PERCENTILE:.0f} {value:.2f} ms")
-        if tpot_ms / FAR < value < tpot_ms * FAR:
-            plain.probes.append((came_rps, value))
-            shift = 1.0
-        else:
-            shift *= max(0.85, (tpot_ms / value) ** (1.0 / ABOUT_SLOPE))
-
-
-def crossing(probes: list[tuple[float, float]], tpot_ms: float) -> tuple[float, float]:
-    """Where the least-squares line of log(TPOT) over log(rate) meets the objective, and its relative standard error."""
-    xs = [math.log(rate) for rate, _ in probes]
-    ys = [math.log(value / tpot_ms) for _, value in probes]
-    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
-    spread = sum((x - mean_x) ** 2 for x in xs)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
-    found = mean_x - mean_y / slope
-    left = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in zip(xs, ys, strict=True)) / (len(xs) - 2)
-    return math.exp(found), math.sqrt(left * (1.0 / len(xs) + (found - mean_x) ** 2 / spread)) / abs(slope)
+    if len(sent_s) < requests:
+        return Probed(rate_rps, math.inf, len(sent_s))
+    return probed(sent_s, tpot_ms)
 
 
 async def unloaded_tpot_ms(model: str) -> float:
@@ -182,17 +116,17 @@ def test_profile_run_agrees_with_a_plain_measurement_of_every_size(tmp_path: Pat
     model = asyncio.run(model_name())
     tpot_ms = round(SLOWDOWN * asyncio.run(unloaded_tpot_ms(model)), 1)
     print(f"\nobjective: TPOT {tpot_ms} ms at p{PERCENTILE:.0f}")
-    plains = [Plain(size) for size in SIZES]
+    probe, plains = probe_of(model), [Plain(size) for size in SIZES]
     plain_s = 0.0
     for plain in plains:
         begun_s = time.monotonic()
-        asyncio.run(look(model, plain, tpot_ms))
-        asyncio.run(measure(model, plain, tpot_ms))
+        asyncio.run(look(probe, plain, tpot_ms))
+        asyncio.run(measure(probe, plain, tpot_ms))
         plain_s += time.monotonic() - begun_s
     measured, sent = profile_run(tmp_path, tpot_ms)
     begun_s = time.monotonic()
     for plain in plains:
-        asyncio.run(measure(model, plain, tpot_ms))
+        asyncio.run(measure(probe, plain, tpot_ms))
     plain_s += time.monotonic() - begun_s
 
     target = LatencyTarget(tpot_ms=tpot_ms, percentile=PERCENTILE)
@@ -226,7 +160,7 @@ def profile_run(folder: Path, tpot_ms: float) -> tuple[Any, int]:
         *(sys.executable, "-c", STARTER, "run", "--url", URL, "--gpu", "cpu", "--yes", "--all-sizes"),
         *("--inputs", ",".join(map(str, INPUTS)), "--outputs", ",".join(map(str, OUTPUTS))),
         *("--slo", f"tpot={tpot_ms}ms", "--percentile", f"{PERCENTILE:g}", "--vocab-size", str(VOCABULARY)),
-        *("--max-concurrency", str(MAX_CONCURRENCY), "--output", str(output), "--journal", str(journal)),
+        *("--max-concurrency", str(MAX_IN_FLIGHT), "--output", str(output), "--journal", str(journal)),
     ]
     begun_s = time.monotonic()
     subprocess.run(command, check=True)
