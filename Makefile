@@ -38,8 +38,9 @@ test-quick: setup  ## Only what needs no cluster
 	@$(PY) -m pytest tests/unit tests/property $(PYTEST)
 
 .PHONY: test-long
-test-long: setup  ## Tests that take many minutes: full-size measurements
+test-long: setup  ## Tests that take many minutes: full-size measurements, five times the examples of the slow property tests
 	@$(PY) -m pytest -m long $(PYTEST)
+	@MEDLEY_EXAMPLES=3 $(PY) -m pytest --numprocesses 2 --dist loadfile tests/property $(PYTEST)
 
 .PHONY: calls
 calls: setup  ## Record what the operator calls (tests/data/calls.json) and rewrite its table in docs/

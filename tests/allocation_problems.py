@@ -127,6 +127,9 @@ def carries(problem: Problem, counts: tuple[int, ...]) -> bool:
     return all(_carries_after(problem, *loss) for loss in _losses(problem, counts))
 
 
+_NO_CAPACITY = 1e-9  # of a variant that may still have a replica, which is not counted on
+
+
 def _losses(problem: Problem, counts: tuple[int, ...]) -> Iterator[tuple[list[float], float, bool]]:
     """Replicas that carry traffic, share of the planned demand, whether the limit on Spot holds."""
     now = [float(count) for count in counts]
@@ -151,8 +154,11 @@ def _losses(problem: Problem, counts: tuple[int, ...]) -> Iterator[tuple[list[fl
             for variant, count in zip(problem.variants, counts, strict=True):
                 supply = next(s for s in problem.supplies if s.pool == variant.pool)
                 zones = next(z for k, z in supply.zones if k is variant.capacity_type)
-                left.append(count - math.ceil(count / len(zones)) if zone in zones else count)
-            yield [float(n) for n in left], mean, False
+                lost = math.ceil(count / len(zones)) if zone in zones else 0
+                # Under equal shares a replica that stays after all gets its share, and may be too slow for it.
+                may_stay = together and bool(count) and zones != (zone,)
+                left.append(max(float(count - lost), _NO_CAPACITY if may_stay else 0.0))
+            yield left, mean, False
 
 
 def _carries_after(problem: Problem, capacity: list[float], share: float, spot_limited: bool) -> bool:

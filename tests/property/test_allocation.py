@@ -20,6 +20,7 @@ from medley.allocation.solve import allocate
 from medley.model.objects import CapacityType, Offering, Pool, RoutingMode
 from medley.model.workload import Bucket, Size
 from medley.profiles.latency import Throughput, Unservable
+from thoroughness import scaled
 
 EXACT = Options(relative_gap=0.0, time_limit_s=20.0)
 OD = CapacityType.ON_DEMAND
@@ -66,7 +67,7 @@ def problems(draw: st.DrawFn, routing: RoutingMode | None = None, limited: bool 
 
 
 @given(problems())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=scaled(150), deadline=None)
 def test_every_bucket_is_covered_within_capacity_and_limits_at_the_recomputed_cost(problem: Problem) -> None:
     result = allocate(problem)
     replicas = dict(result.replicas)
@@ -105,7 +106,7 @@ def test_every_bucket_is_covered_within_capacity_and_limits_at_the_recomputed_co
 
 
 @given(problems(limited=False))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=scaled(80), deadline=None)
 def test_the_finer_the_steering_the_cheaper(problem: Problem) -> None:
     plans = [allocate(replace(problem, routing=mode), EXACT) for mode in RoutingMode]
     # Coarser steering may have to leave sizes out; what is left costs less.
@@ -115,7 +116,7 @@ def test_the_finer_the_steering_the_cheaper(problem: Problem) -> None:
 
 
 @given(problems(limited=False), st.sampled_from([RoutingMode.WEIGHTED, RoutingMode.INPUT_RANGE, RoutingMode.FULL]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=scaled(80), deadline=None)
 def test_a_plan_holds_under_its_own_steering_and_not_where_nobody_steers(problem: Problem, mode: RoutingMode) -> None:
     steered, blind = replace(problem, routing=mode), replace(problem, routing=RoutingMode.SERVICE)
     plan, honest = allocate(steered, EXACT), allocate(blind, EXACT)
@@ -129,7 +130,7 @@ def test_a_plan_holds_under_its_own_steering_and_not_where_nobody_steers(problem
 
 
 @given(problems())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 def test_highs_and_cbc_agree(problem: Problem) -> None:
     steering = steer(problem)
     highs = solve(problem, steering, EXACT)
@@ -140,7 +141,7 @@ def test_highs_and_cbc_agree(problem: Problem) -> None:
 
 
 @given(problems(routing=RoutingMode.SERVICE, limited=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 def test_service_mode_is_optimal_by_brute_force(problem: Problem) -> None:
     steering = steer(problem)
     needs = [steering.need(j) for j in range(len(problem.variants))]
@@ -159,7 +160,7 @@ def test_service_mode_is_optimal_by_brute_force(problem: Problem) -> None:
 
 
 @given(problems())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(40), deadline=None)
 def test_as_much_as_limits_allow_is_served_when_not_all_can_be(problem: Problem) -> None:
     tight = replace(problem, supplies=tuple(replace(supply, nodes_left=1) for supply in problem.supplies))
     result = allocate(tight)
@@ -171,7 +172,7 @@ def test_as_much_as_limits_allow_is_served_when_not_all_can_be(problem: Problem)
 
 
 @given(st.lists(problems(), min_size=2, max_size=3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(40), deadline=None)
 def test_services_that_share_pools_stay_within_them_together(parts: list[Problem]) -> None:
     first = parts[0]
     pools = [

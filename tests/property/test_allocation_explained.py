@@ -19,6 +19,7 @@ from medley.allocation.problem import Problem
 from medley.allocation.routing import steer
 from medley.allocation.solve import allocate
 from medley.model.objects import RoutingMode
+from thoroughness import scaled
 
 EXACT = Options(relative_gap=0.0, time_limit_s=20.0)
 MOST = 5
@@ -65,7 +66,7 @@ def fewer_of_some(exact: tuple[int, ...], counts: tuple[int, ...]) -> bool:
 
 def test_the_next_best_plan_is_the_cheapest_that_is_not_this_one_with_more_replicas() -> None:
     same = Counter[bool]()
-    for seed in range(80):
+    for seed in range(scaled(80)):
         if (found := explained(seed)) is None:
             continue
         problem, made = found
@@ -85,7 +86,7 @@ def test_the_next_best_plan_is_the_cheapest_that_is_not_this_one_with_more_repli
 
 def test_with_and_without_a_variant_costs_what_enumeration_says() -> None:
     same = Counter[bool]()
-    for seed in range(200, 260):
+    for seed in range(200, 200 + scaled(60)):
         if (found := explained(seed)) is None:
             continue
         problem, made = found
@@ -137,7 +138,7 @@ def test_a_mix_that_is_turned_down_is_the_optimum_and_saves_less_than_it_has_to(
 
 def test_margins_and_routing_modes_cost_what_enumeration_says() -> None:
     same = Counter[bool]()
-    for seed in range(700, 740):
+    for seed in range(700, 700 + scaled(40)):
         if (found := explained(seed)) is None:
             continue
         problem, made = found
@@ -152,7 +153,7 @@ def test_margins_and_routing_modes_cost_what_enumeration_says() -> None:
 
 def test_limits_are_worth_the_difference_of_fresh_plans() -> None:
     worth = 0
-    for seed in range(1000, 1040):
+    for seed in range(1000, 1000 + scaled(40)):
         problem = replace(random_problem(random.Random(seed)), min_mix_saving=0.03)
         made = explain(problem, EXACT)
         values = {value.limit: value for value in made.limits}

@@ -17,6 +17,7 @@ from medley.allocation.backends.answer import Options, SolveStatus
 from medley.allocation.backends.decomposition import Found
 from medley.allocation.problem import Allocation, Outcome, Problem
 from medley.allocation.solve import allocate
+from thoroughness import scaled
 
 EXACT = Options(relative_gap=0.0, time_limit_s=20.0)
 seeds = st.integers(0, 10**6)
@@ -36,7 +37,7 @@ def close(one: float, other: float) -> bool:
 
 
 @given(seeds, st.floats(1.0, 3.0), st.integers(0, 2))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 def test_a_dearer_pool_makes_no_plan_cheaper(seed: int, factor: float, which: int) -> None:
     problem = replace(problem_of(seed), max_hourly_cost=None)
     number = which % len(problem.supplies)
@@ -50,7 +51,7 @@ def test_a_dearer_pool_makes_no_plan_cheaper(seed: int, factor: float, which: in
 
 
 @given(seeds, st.floats(1.0, 3.0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 def test_more_demand_makes_no_plan_cheaper(seed: int, factor: float) -> None:
     problem = problem_of(seed)
     more = replace(problem, buckets=tuple(replace(b, rate_rps=b.rate_rps * factor) for b in problem.buckets))
@@ -60,7 +61,7 @@ def test_more_demand_makes_no_plan_cheaper(seed: int, factor: float) -> None:
 
 
 @given(seeds, st.integers(1, 20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 def test_looser_limits_make_no_plan_dearer(seed: int, more: int) -> None:
     problem = problem_of(seed)
     looser = replace(
@@ -81,7 +82,7 @@ def test_looser_limits_make_no_plan_dearer(seed: int, more: int) -> None:
 
 
 @given(seeds, st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 def test_the_order_of_variants_pools_and_buckets_does_not_matter(seed: int, rng: random.Random) -> None:
     problem = problem_of(seed)
     order = rng.sample(range(len(problem.buckets)), len(problem.buckets))
@@ -103,7 +104,7 @@ def test_the_order_of_variants_pools_and_buckets_does_not_matter(seed: int, rng:
 
 
 @given(seeds, st.sampled_from([0.01, 7.0, 1000.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 def test_the_unit_of_money_does_not_matter(seed: int, unit: float) -> None:
     problem = problem_of(seed)
     other = replace(
@@ -119,7 +120,7 @@ def test_the_unit_of_money_does_not_matter(seed: int, unit: float) -> None:
 
 
 @given(seeds, st.sampled_from([0.1, 3.0, 100.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 def test_the_unit_of_time_does_not_matter(seed: int, unit: float) -> None:
     problem = problem_of(seed)
     other = replace(
@@ -136,7 +137,7 @@ def test_the_unit_of_time_does_not_matter(seed: int, unit: float) -> None:
 
 
 @given(seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(40), deadline=None)
 def test_the_same_problem_has_the_same_answer(seed: int) -> None:
     one, two = (replace(allocate(problem_of(seed)), solve_ms=0.0) for _ in range(2))
     assert one == two

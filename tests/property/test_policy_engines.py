@@ -16,6 +16,7 @@ from medley.policy.iam.request import Request
 from medley.policy.smt.engine import find as smt
 from medley.policy.spec.regions import region_of
 from policy_strategies import documents, requests
+from thoroughness import scaled
 
 
 def not_within(p: Document | PolicySet, q: Document | PolicySet):
@@ -23,7 +24,7 @@ def not_within(p: Document | PolicySet, q: Document | PolicySet):
     return builder.question(All((builder.allowed(p), Not(builder.allowed(q)))))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=scaled(150), deadline=None)
 @given(documents(variables=False), documents(variables=False), st.lists(requests(), min_size=5, max_size=15))
 def test_atoms_agree_with_the_evaluator(p: Document, q: Document, samples: list[Request]):
     answer = find(not_within(p, q))
@@ -36,7 +37,7 @@ def test_atoms_agree_with_the_evaluator(p: Document, q: Document, samples: list[
             assert b.allows(sample) or not a.allows(sample)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=scaled(100), deadline=None)
 @given(documents(), documents())
 def test_a_witness_with_variables_is_real(p: Document, q: Document):
     answer = find(not_within(p, q))
@@ -55,7 +56,7 @@ def policy_sets(draw: st.DrawFn) -> PolicySet:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=scaled(100), deadline=None)
 @given(policy_sets(), policy_sets(), st.lists(requests(), min_size=5, max_size=15))
 def test_atoms_agree_with_the_evaluator_on_sets(p: PolicySet, q: PolicySet, samples: list[Request]):
     answer = find(not_within(p, q))
@@ -68,7 +69,7 @@ def test_atoms_agree_with_the_evaluator_on_sets(p: PolicySet, q: PolicySet, samp
             assert b.allows(sample) or not a.allows(sample)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=scaled(150), deadline=None)
 @given(documents(variables=False), requests())
 def test_a_request_alone_is_a_region(p: Document, sample: Request):
     builder = Builder()
@@ -89,19 +90,19 @@ def agree(p: Document | PolicySet, q: Document | PolicySet) -> None:
     )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=scaled(80), deadline=None)
 @given(documents(), documents())
 def test_smt_agrees(p: Document, q: Document):
     agree(p, q)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(40), deadline=None)
 @given(policy_sets(), policy_sets())
 def test_smt_agrees_on_sets(p: PolicySet, q: PolicySet):
     agree(p, q)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(40), deadline=None)
 @given(documents(variables=False), documents(variables=False))
 def test_smt_decides_what_atoms_decide(p: Document, q: Document):
     question = not_within(p, q)
@@ -111,7 +112,7 @@ def test_smt_decides_what_atoms_decide(p: Document, q: Document):
         assert not isinstance(answer, Unknown) or answer.reason.startswith("engine C: no answer within")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 @given(documents(), requests())
 def test_smt_decides_one_request(p: Document, sample: Request):
     builder = Builder()
@@ -133,7 +134,7 @@ GLOBS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=scaled(300), deadline=None)
 @given(
     st.lists(st.tuples(GLOBS, st.integers(1, 7)), min_size=1, max_size=6),
     st.sampled_from((RESOURCES, ACTIONS, CALLERS, TEXTS)),

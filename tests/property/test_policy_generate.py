@@ -32,6 +32,7 @@ from medley.policy.generate import (
 from medley.policy.iam.parse import parse_document
 from medley.policy.prove import Prover
 from medley.policy.verify import Verdict
+from thoroughness import scaled
 
 REGIONS = (
     "us-east-1",
@@ -105,7 +106,7 @@ def parts(at: ClusterEnvironment, needs: ServiceNeeds, operator: OperatorNeeds) 
     return (*service_parts(needs, at), *operator_parts(operator, at))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(40), deadline=None)
 @given(worlds())
 def test_every_part_is_proved_by_both_engines_and_names_its_place(
     world: tuple[ClusterEnvironment, ServiceNeeds, OperatorNeeds],
@@ -126,7 +127,7 @@ def test_every_part_is_proved_by_both_engines_and_names_its_place(
             assert not everything or statement.conditions, "a star is bound by conditions"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(40), deadline=None)
 @given(worlds(), st.data())
 def test_a_document_for_another_value_is_rejected(
     world: tuple[ClusterEnvironment, ServiceNeeds, OperatorNeeds], data: st.DataObject
@@ -170,7 +171,7 @@ ODD = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=scaled(150), deadline=None)
 @given(BUCKETS, PREFIXES, ODD, st.integers(0, 30))
 def test_what_a_policy_would_read_as_more_than_itself_is_refused(bucket: str, prefix: str, odd: str, at: int) -> None:
     place = at % (len(prefix) + 1)

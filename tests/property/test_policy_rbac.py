@@ -27,6 +27,7 @@ from medley.policy.repair.repair import Outcome
 from medley.policy.smt.engine import find_values as smt
 from medley.policy.spec.spec import Side
 from rbac_world import World
+from thoroughness import scaled
 
 SEEDS = st.integers(0, 2**32)
 
@@ -35,14 +36,14 @@ def world_of(seed: int) -> World:
     return World(Random(seed))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=scaled(150), deadline=None)
 @given(SEEDS)
 def test_what_is_printed_is_read_back(seed: int) -> None:
     manifest = world_of(seed).manifest()
     assert parse_manifest(manifest_text(manifest)) == manifest
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=scaled(100), deadline=None)
 @given(SEEDS)
 def test_another_rule_or_binding_never_takes_anything_away(seed: int) -> None:
     world = world_of(seed)
@@ -85,7 +86,7 @@ def asked(world: World, *manifests: Manifest) -> list[Request]:
     return [request for request in whole if real(request)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=scaled(150), deadline=None)
 @given(SEEDS)
 def test_what_is_within_is_decided_as_the_evaluator_decides(seed: int) -> None:
     world = world_of(seed)
@@ -101,7 +102,7 @@ def test_what_is_within_is_decided_as_the_evaluator_decides(seed: int) -> None:
         assert all(b.allows(request) or not a.allows(request) for request in asked(world, one, other))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=scaled(150), deadline=None)
 @given(SEEDS)
 def test_a_request_alone_is_decided_alike_by_all_engines(seed: int) -> None:
     world = world_of(seed)
@@ -117,7 +118,7 @@ def test_a_request_alone_is_decided_alike_by_all_engines(seed: int) -> None:
             assert outcome.witness == request
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(40), deadline=None)
 @given(SEEDS)
 def test_both_engines_that_prove_agree(seed: int) -> None:
     world = world_of(seed)
@@ -133,7 +134,7 @@ def test_both_engines_that_prove_agree(seed: int) -> None:
             assert not Evaluator(other).allows(request)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 @given(SEEDS)
 def test_a_role_set_is_within_itself_and_within_itself_and_more(seed: int) -> None:
     world = world_of(seed)
@@ -144,7 +145,7 @@ def test_a_role_set_is_within_itself_and_within_itself_and_more(seed: int) -> No
     assert isinstance(within(RoleSet(manifest), RoleSet(more), BOTH), Proved)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 @given(SEEDS)
 def test_the_order_of_rules_and_entries_does_not_matter(seed: int) -> None:
     world = world_of(seed)
@@ -164,7 +165,7 @@ def reversed_rule(rule: PolicyRule) -> PolicyRule:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 @given(SEEDS)
 def test_a_repair_is_inside_the_ceiling_and_covers_the_floor_or_names_a_contradiction(seed: int) -> None:
     world = world_of(seed)
@@ -187,7 +188,7 @@ def test_a_repair_is_inside_the_ceiling_and_covers_the_floor_or_names_a_contradi
                 assert allowed is (rule.side is Side.FLOOR), (rule, request)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=scaled(100), deadline=None)
 @given(SEEDS)
 def test_a_verdict_agrees_with_the_evaluator_on_samples(seed: int) -> None:
     world = world_of(seed)

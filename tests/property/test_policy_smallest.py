@@ -34,6 +34,7 @@ from medley.policy.spec.read import read_spec
 from medley.policy.spec.spec import Side, Spec
 from medley.policy.verify import Verdict, verify
 from policy_strategies import documents
+from thoroughness import scaled
 
 ATOMS = Prover(engines=(Engine.ATOMS,))
 ACTIONS = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:*", "s3:Get*")
@@ -134,7 +135,7 @@ def test_most_small_repairs_are_the_smallest() -> None:
         assert sum(number for more, number in counts.items() if more <= 0) >= (0.95 if least == 1 else 0.85) * total
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 @given(st.integers(1000, 10**6))
 def test_no_edit_can_be_left_out(seed: int) -> None:
     rng = random.Random(seed)
@@ -171,7 +172,7 @@ def edit_lists(draw: st.DrawFn) -> tuple[Document, tuple[Edit, ...]]:
     return document, tuple(edits)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=scaled(200), deadline=None)
 @given(edit_lists())
 def test_joined_edits_come_to_the_same(case: tuple[Document, tuple[Edit, ...]]) -> None:
     document, edits = case
