@@ -393,11 +393,11 @@ def test_pods_that_come_while_the_api_server_hangs_become_ready_after_it(
     with FakeKubelet(control_plane.kubeconfig, ready_delay_s=1.0):
         work = Workload(api, namespace, deployment("a", replicas=2, gpus=1, group=node))
         eventually(lambda: len(work.container_states()) == 2, "both run and are not ready yet")
-        apiserver.signal(signal.SIGSTOP)
+        apiserver.freeze()
         try:
             time.sleep(13)  # longer than the kubelet's requests wait
         finally:
-            apiserver.signal(signal.SIGCONT)
+            apiserver.thaw()
         eventually(lambda: work.available() == 2, "2 available")
 
 

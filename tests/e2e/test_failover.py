@@ -66,13 +66,13 @@ def test_one_leads_the_others_wait_and_a_dead_one_is_followed(world: World) -> N
 
 def test_one_that_was_stopped_for_a_while_ends_when_it_wakes_up_and_writes_nothing(world: World) -> None:
     stopped = world.scene.operators[-1]
-    os.kill(stopped.pid, signal.SIGSTOP)
+    stopped.freeze()
     try:
         third = started(world, "three")
         leads(world, "three", 30.0)
         world.cycles(1)
     finally:
-        os.kill(stopped.pid, signal.SIGCONT)
+        stopped.thaw()
     eventually(lambda: not stopped.running(), "it ends", world.scene, timeout_s=20.0)
     assert stopped.exit_code == LOST_LEASE
     assert "the lease is lost: this process ends" in world.scene.operator_log

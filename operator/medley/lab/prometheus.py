@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import signal
 import tempfile
 import urllib.request
 from collections.abc import Sequence
@@ -87,11 +86,11 @@ class PrometheusServer:
 
     def pause(self) -> None:
         """Freezes the process: connections open and nothing answers, as on a machine that hangs."""
-        self._process.signal(signal.SIGSTOP)
+        self._process.freeze()
 
     def resume(self) -> None:
         """Lets a frozen process go on."""
-        self._process.signal(signal.SIGCONT)
+        self._process.thaw()
 
     def stop(self) -> None:
         """Stops the process. Safe to call again."""
