@@ -173,7 +173,8 @@ def _carries_after(problem: Problem, capacity: list[float], share: float, spot_l
     if problem.routing is RoutingMode.SERVICE:
         total = sum(capacity)
         used = [j for j, n in enumerate(capacity) if n > 0]
-        if not used or any(needs[0][j] > total + 1e-6 for j in used):
+        # Even next to no demand needs a replica that is counted on: what may stay could be gone as well.
+        if total < 1.0 or any(needs[0][j] > total + 1e-6 for j in used):
             return False
         spot = sum(n for n, v in zip(capacity, problem.variants, strict=True) if v.capacity_type is SPOT)
         most = problem.max_spot_fraction
