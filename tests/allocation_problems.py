@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import highspy
 import numpy as np
@@ -124,62 +124,77 @@ def cost_of(problem: Problem, counts: tuple[int, ...]) -> float | None:
 
 def carries(problem: Problem, counts: tuple[int, ...]) -> bool:
     """Whether some split under the routing carries the demand, also after each loss to be survived; from DESIGN §5."""
-    return all(_carries_after(problem, *loss) for loss in _losses(problem, counts))
+    return all(_carries_after(problem, left) for left in _losses(problem, counts))
 
 
-_NO_CAPACITY = 1e-9  # of a variant that may still have a replica, which is not counted on
+@dataclass(frozen=True)
+class _Left:
+    """What is there after a loss, or with nothing lost.
+
+    Attributes:
+        capacity: replicas of each variant that carry traffic.
+        share: of the planned demand that they must carry.
+        spot_limited: whether the limit on Spot holds.
+        may_stay: variants of which a replica may be left. None is counted on; one that is left gets an equal share.
+    """
+
+    capacity: list[float]
+    share: float = 1.0
+    spot_limited: bool = True
+    may_stay: frozenset[int] = frozenset()
 
 
-def _losses(problem: Problem, counts: tuple[int, ...]) -> Iterator[tuple[list[float], float, bool]]:
-    """Replicas that carry traffic, share of the planned demand, whether the limit on Spot holds."""
+def _losses(problem: Problem, counts: tuple[int, ...]) -> Iterator[_Left]:
     now = [float(count) for count in counts]
     mean = 1.0 / problem.demand_factor
     together = problem.routing is RoutingMode.SERVICE
     kind = problem.survive_loss_of
     if kind is LossKind.REPLICA and not together:
         # The others of a variant take over what one of them carried, at the mean demand.
-        yield [min(n, max(0.0, n - 1) * problem.demand_factor) for n in now], 1.0, True
+        yield _Left([min(n, max(0.0, n - 1) * problem.demand_factor) for n in now])
         return
-    yield now, 1.0, True
+    yield _Left(now)
     if kind is LossKind.REPLICA:
         for j, count in enumerate(counts):
             if count:
-                yield [n - (k == j) for k, n in enumerate(now)], mean, False
+                yield _Left([n - (k == j) for k, n in enumerate(now)], mean, spot_limited=False)
     if kind is LossKind.POOL:
         for pool in {variant.pool for variant in problem.variants}:
-            yield [0.0 if v.pool == pool else n for v, n in zip(problem.variants, now, strict=True)], mean, False
+            left = [0.0 if v.pool == pool else n for v, n in zip(problem.variants, now, strict=True)]
+            yield _Left(left, mean, spot_limited=False)
     if kind is LossKind.ZONE:
+        offered = [_zones(problem, variant) for variant in problem.variants]
         for zone in {zone for supply in problem.supplies for _, zones in supply.zones for zone in zones}:
-            left = []
-            for variant, count in zip(problem.variants, counts, strict=True):
-                supply = next(s for s in problem.supplies if s.pool == variant.pool)
-                zones = next(z for k, z in supply.zones if k is variant.capacity_type)
-                lost = math.ceil(count / len(zones)) if zone in zones else 0
-                # Under equal shares a replica that stays after all gets its share, and may be too slow for it.
-                may_stay = together and bool(count) and zones != (zone,)
-                left.append(max(float(count - lost), _NO_CAPACITY if may_stay else 0.0))
-            yield left, mean, False
+            left = [n - math.ceil(n / len(own)) if zone in own else n for n, own in zip(now, offered, strict=True)]
+            elsewhere = frozenset(j for j, own in enumerate(offered) if counts[j] and own != (zone,))
+            yield _Left(left, mean, spot_limited=False, may_stay=elsewhere)
 
 
-def _carries_after(problem: Problem, capacity: list[float], share: float, spot_limited: bool) -> bool:
+def _zones(problem: Problem, variant: Variant) -> tuple[str, ...]:
+    supply = next(supply for supply in problem.supplies if supply.pool == variant.pool)
+    return next(zones for kind, zones in supply.zones if kind is variant.capacity_type)
+
+
+def _carries_after(problem: Problem, left: _Left) -> bool:
+    capacity = left.capacity
     groups: dict[int, list[int]] = {}
     for number, bucket in enumerate(problem.buckets):
         line = {RoutingMode.FULL: number, RoutingMode.INPUT_RANGE: bucket.input_range}.get(problem.routing, 0)
         groups.setdefault(line, []).append(number)
     needs = [
-        [sum(_load(problem, v, b) for b in members) * share for v in problem.variants] for members in groups.values()
+        [left.share * sum(_load(problem, v, b) for b in members) for v in problem.variants]
+        for members in groups.values()
     ]
     rates = [sum(problem.buckets[b].rate_rps for b in members) for members in groups.values()]
     if problem.routing is RoutingMode.SERVICE:
         total = sum(capacity)
-        used = [j for j, n in enumerate(capacity) if n > 0]
-        # Even next to no demand needs a replica that is counted on: what may stay could be gone as well.
-        if total < 1.0 or any(needs[0][j] > total + 1e-6 for j in used):
+        used = [j for j, n in enumerate(capacity) if n > 0 or j in left.may_stay]
+        if total == 0 or any(needs[0][j] > total + 1e-6 for j in used):
             return False
         spot = sum(n for n, v in zip(capacity, problem.variants, strict=True) if v.capacity_type is SPOT)
         most = problem.max_spot_fraction
-        return not (spot_limited and most is not None and spot > most * total + 1e-9)
-    return _split_exists(problem, needs, rates, capacity, spot_limited)
+        return not (left.spot_limited and most is not None and spot > most * total + 1e-9)
+    return _split_exists(problem, needs, rates, capacity, left.spot_limited)
 
 
 def _load(problem: Problem, variant: Variant, bucket: int) -> float:

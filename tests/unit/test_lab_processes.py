@@ -39,7 +39,6 @@ def thread_states(child: SupervisedProcess) -> set[str]:
     return {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_no_thread_of_a_frozen_child_runs_once_freeze_has_returned(busy: SupervisedProcess) -> None:
     for _ in range(50):  # with the signal alone, one of the first few finds a thread that runs
         busy.freeze()
